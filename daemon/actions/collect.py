@@ -1,0 +1,169 @@
+"""Collect: the one place that destroys datasets and snapshots.
+
+It looks at the catalogue and the storage, lets `transfer.retain` decide, and does what has been
+unneeded for the grace time. A dataset that cannot be unmounted or a snapshot that is in use
+stays for the next round. What no row accounts for is not touched: `hoodyd doctor` reports it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from daemon.actions import letting_go
+from daemon.model import DatasetRow, Role, mirror_path
+from daemon.store import bases, containers, datasets, jobs, leases, unneeded
+from daemon.store.database import Database
+from transfer.errors import DatasetBusy
+from transfer.model import Dataset, Forest
+from transfer.retain import Deed, DeedKind, Needs, deeds
+from transfer.storage.base import Storage
+
+_OURS = re.compile(r"h-[0-9a-f]{24}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`grace`: how long a thing has been unneeded before it goes. `base_ttl`: how long a base is
+    kept for a peer without a heartbeat."""
+
+    grace: timedelta
+    base_ttl: timedelta
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What the catalogue says of this server's storage, read in one transaction."""
+
+    rows: dict[str, DatasetRow]
+    needs: Needs
+    half_made: frozenset[str]
+
+
+class Collector:
+    """Collects on one server."""
+
+    def __init__(self, db: Database, storage: Storage, server_id: str, rules: Rules) -> None:
+        self._db = db
+        self._storage = storage
+        self._server_id = server_id
+        self._rules = rules
+
+    async def run(self, now: datetime) -> list[Deed]:
+        """One round; returns what was done."""
+        await letting_go.bases(self._db, self._server_id, now - self._rules.base_ttl)
+        forest = _ours(await self._storage.forest())
+        await letting_go.holds(self._db, self._storage, self._server_id, forest)
+        forest = _ours(await self._storage.forest())
+        await self._move_orphans(forest)
+        inventory = await self._take_inventory(forest)
+        todo = deeds(forest, inventory.needs)
+        ripe = await self._ripe(todo, inventory, now)
+        done = [deed for deed in ripe if await self._do(deed, inventory)]
+        await letting_go.rows(self._db, self._server_id, _without(forest, done))
+        return done
+
+    async def _take_inventory(self, forest: Forest) -> Inventory:
+        async with self._db.read() as tx:
+            rows = await datasets.on_server(tx, self._server_id)
+            live_ids = {c.generation_id for c in await containers.on_server(tx, self._server_id)}
+            active = {job.id for job in await jobs.of_server_active(tx, self._server_id)}
+            leased = await leases.on_server(tx, self._server_id)
+            guids = {base.guid for base in await bases.held_by(tx, self._server_id)}
+        live = [row for row in rows if row.role is Role.GENERATION and row.id in live_ids]
+        guids |= {row.settled_guid for row in live if row.settled_guid}
+        making = {row.path for row in rows if not row.ready and row.job_id in active}
+        shipped = {row.path for row in rows if row.generation_id in leased}
+        live_paths = {row.path for row in live}
+        needs = Needs(
+            live=frozenset(live_paths),
+            closed=frozenset(making | (shipped - live_paths)),
+            guids=frozenset(guids),
+            untrimmed=frozenset(row.path for row in rows if row.ready and not row.trimmed),
+            known=frozenset(row.path for row in rows),
+        )
+        half_made = {row.path for row in rows if not row.ready} - making
+        return Inventory({row.path: row for row in rows}, needs, frozenset(half_made))
+
+    async def _ripe(self, todo: list[Deed], inventory: Inventory, now: datetime) -> list[Deed]:
+        """What may be done now: unneeded for the grace time, or left half-made by a job that has
+        ended. A dataset goes only together with all its snapshots."""
+        things = {deed.thing for deed in todo}
+        async with self._db.write() as tx:
+            since = await unneeded.seen(tx, self._server_id, things, now)
+        young = {
+            deed.path
+            for deed in todo
+            if since[deed.thing] + self._rules.grace > now and deed.path not in inventory.half_made
+        }
+        return [
+            deed
+            for deed in todo
+            if deed.path not in young
+            or (deed.kind is not DeedKind.DESTROY and since[deed.thing] + self._rules.grace <= now)
+        ]
+
+    async def _do(self, deed: Deed, inventory: Inventory) -> bool:
+        """Carries one deed out; False where somebody still uses what it is about."""
+        row = inventory.rows[deed.path]
+        try:
+            if row.role is Role.GENERATION and deed.path not in inventory.needs.live:
+                await self._storage.unmount(deed.path)
+            if deed.kind is DeedKind.DESTROY:
+                await self._storage.destroy(deed.path)
+                async with self._db.write() as tx:
+                    await datasets.delete(tx, row.id)
+            elif deed.kind is DeedKind.TRIM:
+                await self._storage.trim(deed.path)
+                await self._note(row, trimmed=True)
+            else:
+                if row.trimmed:
+                    await self._note(row, trimmed=False)
+                await self._storage.destroy_snapshot(deed.path, deed.guid or "")
+        except DatasetBusy:
+            return False
+        return True
+
+    async def _note(self, row: DatasetRow, *, trimmed: bool) -> None:
+        async with self._db.write() as tx:
+            await datasets.change(tx, row.id, trimmed=trimmed)
+
+    async def _move_orphans(self, forest: Forest) -> None:
+        """What was a generation of a container that is gone, and is kept for others, becomes a
+        mirror. The rename comes first, so a row may be one step behind."""
+        async with self._db.read() as tx:
+            rows = await datasets.on_server(tx, self._server_id)
+        for row in rows:
+            if row.role is not Role.GENERATION or row.container_id is not None:
+                continue
+            target = mirror_path(row.id)
+            if row.path in forest.datasets:
+                try:
+                    await self._storage.retire(row.path, target)
+                except DatasetBusy:
+                    continue
+            moved = await self._storage.inspect([target])
+            if target in moved.datasets:
+                async with self._db.write() as tx:
+                    await datasets.change(tx, row.id, path=target, role=Role.MIRROR)
+
+
+def _ours(forest: Forest) -> Forest:
+    """The forest without snapshots that somebody else took by hand."""
+    return Forest.of(
+        replace(dataset, snapshots=tuple(s for s in dataset.snapshots if _OURS.fullmatch(s.name)))
+        for dataset in forest
+    )
+
+
+def _without(forest: Forest, done: list[Deed]) -> Forest:
+    """The forest as it is after what was done."""
+    datasets_gone = {deed.path for deed in done if deed.kind is DeedKind.DESTROY}
+    guids_gone = {deed.guid for deed in done if deed.kind is DeedKind.DESTROY_SNAPSHOT}
+    left: list[Dataset] = []
+    for dataset in forest:
+        if dataset.path not in datasets_gone:
+            kept = tuple(s for s in dataset.snapshots if s.guid not in guids_gone)
+            left.append(replace(dataset, snapshots=kept))
+    return Forest.of(left)

@@ -1,0 +1,37 @@
+"""Copy: an independent duplicate of a container, made on the server of the copy."""
+
+from __future__ import annotations
+
+from daemon.actions import bring, generations
+from daemon.actions.context import Context
+from daemon.model import Job, Json, Status
+from daemon.store import containers
+from daemon.store.database import Tx
+
+
+async def run(ctx: Context) -> Json | None:
+    """Brings the source's state here and makes it the copy's first generation."""
+    container = await ctx.container()
+    if generations.switched(ctx, container):
+        await generations.go_live(ctx, container)
+        return kept_result(ctx)
+    source = await ctx.source_container()
+    async with bring.reach(ctx, source) as link:
+        anchor = await bring.anchor_of(ctx, source, link)
+        come = await bring.fetch(ctx, source, link, anchor)
+        await bring.put_live(ctx, container, source, come)
+        await bring.let_go(ctx, link, come)
+    return kept_result(ctx)
+
+
+async def abandon(tx: Tx, job: Job, reason: str) -> None:
+    """A first copy that fails leaves the copy in error, with the reason; a sync tries again."""
+    container = await containers.get(tx, job.container_id)
+    if container is not None and container.status is Status.COPYING:
+        await containers.change(tx, container.id, status=Status.ERROR, status_reason=reason)
+
+
+def kept_result(ctx: Context) -> Json | None:
+    """The result that the switch committed."""
+    kept = ctx.job.checkpoint.get("result")
+    return dict(kept) if isinstance(kept, dict) else None

@@ -1,0 +1,181 @@
+"""The one primitive: a new generation from a snapshot, beside the live one, then the switch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from daemon import keys
+from daemon.actions.context import Context
+from daemon.actions.identity import HostKey, Identity, put_identity, read_host_keys
+from daemon.model import (
+    Container,
+    DatasetRow,
+    JobType,
+    Json,
+    Role,
+    Status,
+    generation_path,
+    new_id,
+    now,
+    snapshot_name,
+)
+from daemon.store import containers, datasets, jobs
+from daemon.store.database import Tx
+from transfer.model import Guid
+
+Then = Callable[[Tx], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generation that is ready to go live: cloned, mounted, with its identity, on the disk."""
+
+    id: str
+    path: str
+    rootfs: str
+    origin_guid: Guid
+    settled_guid: Guid | None
+    key: keys.KeyPair | None
+
+
+async def make(ctx: Context, container: Container, guid: Guid) -> Generation:
+    """Clones the snapshot into a new generation and puts the container's identity into it."""
+    generation_id = await _register(ctx, container, guid)
+    path = generation_path(container.id, generation_id)
+    await ctx.storage.clone(guid, path)
+    rootfs = await ctx.storage.mount(path)
+    key = keys.generate(container.id) if container.ssh_public_key is None else None
+    await asyncio.to_thread(put_identity, rootfs, _identity(ctx, container, key))
+    settled = await ctx.storage.settle(
+        path,
+        snapshot_name(new_id()),
+        {"container": container.id, "role": "generation", "live-since": now().isoformat()},
+    )
+    settled_guid = settled.guid if settled else None
+    return Generation(generation_id, path, rootfs, guid, settled_guid, key)
+
+
+async def _register(ctx: Context, container: Container, guid: Guid) -> str:
+    """The id of the generation to make: a later attempt goes on with the same one, unless it is
+    to be made from another snapshot."""
+    known = ctx.recall("generation")
+    if known is not None and ctx.recall("generation_of") == guid:
+        return known
+    generation_id = new_id()
+    row = DatasetRow(
+        id=generation_id,
+        server_id=ctx.server_id,
+        role=Role.GENERATION,
+        generation_id=generation_id,
+        path=generation_path(container.id, generation_id),
+        container_id=container.id,
+        job_id=ctx.job.id,
+    )
+    async with ctx.db.write() as tx:
+        await datasets.insert(tx, row)
+    await ctx.remember(generation=generation_id, generation_of=guid)
+    return generation_id
+
+
+def _identity(ctx: Context, container: Container, key: keys.KeyPair | None) -> Identity:
+    """The container's own; its ssh host keys are those of its live generation, where it has one,
+    so that a sync does not make it unknown to its users."""
+    host_keys: tuple[HostKey, ...] = ()
+    if container.generation_id is not None:
+        live = ctx.storage.rootfs(generation_path(container.id, container.generation_id))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            host_keys = read_host_keys(live)
+    authorized = key.public_text if key else container.ssh_public_key
+    return Identity(container.name, authorized, host_keys)
+
+
+async def switch(
+    ctx: Context, container: Container, generation: Generation, result: Json, then: Then
+) -> None:
+    """Makes the generation live in one transaction, and the container run if it shall.
+
+    From here on it is too late to cancel. `then` adds what else the job commits. The result is
+    kept in the checkpoint with its downtime: a later attempt could not know it.
+    """
+    await ctx.step("switch")
+    starts = _starts(ctx, container)
+    began = time.monotonic()
+    if container.generation_id is not None:
+        await ctx.runtime.stop(container)
+    async with ctx.db.write() as tx:
+        await jobs.still_ours(tx, ctx.job)
+        await _commit(tx, ctx, container, generation, starts)
+        await then(tx)
+        downtime = time.monotonic() - began if container.generation_id else 0.0
+        result["downtime_seconds"] = round(downtime, 6)
+        ctx.job = await jobs.save(tx, ctx.job, checkpoint={**ctx.job.checkpoint, "result": result})
+    await go_live(ctx, await ctx.container())
+
+
+def _starts(ctx: Context, container: Container) -> bool:
+    """A copy always starts, a new container if it shall, a sync only what was running before."""
+    if ctx.job.type is JobType.CREATE:
+        return container.autostart
+    return ctx.job.params.get("was") != Status.STOPPED
+
+
+async def _commit(
+    tx: Tx,
+    ctx: Context,
+    container: Container,
+    generation: Generation,
+    starts: bool,
+) -> None:
+    if container.generation_id is not None:
+        await datasets.change(tx, container.generation_id, retired=True, trimmed=False)
+    await datasets.change(
+        tx,
+        generation.id,
+        ready=True,
+        rootfs=generation.rootfs,
+        origin_guid=generation.origin_guid,
+        settled_guid=generation.settled_guid,
+    )
+    changes: dict[str, object] = {
+        "generation_id": generation.id,
+        "status": Status.RUNNING if starts else Status.STOPPED,
+        "status_reason": None,
+    }
+    if generation.key is not None:
+        changes |= {
+            "ssh_public_key": generation.key.public_text,
+            "ssh_key_id": generation.key.key_id,
+            "ssh_private_sealed": keys.seal(ctx.sealing_key, generation.key.private_text),
+        }
+    await containers.change(tx, container.id, **changes)
+
+
+async def go_live(ctx: Context, container: Container) -> None:
+    """What follows the commit, and is safe to repeat: `current` names the live generation, and a
+    running container runs."""
+    assert container.generation_id is not None  # noqa: S101 - the switch has just set it
+    path = generation_path(container.id, container.generation_id)
+    rootfs = await ctx.storage.mount(path)
+    await asyncio.to_thread(point_current, ctx.mount_root, container.id, container.generation_id)
+    if container.status is Status.RUNNING:
+        await ctx.runtime.start(container, rootfs)
+
+
+def point_current(mount_root: str, container_id: str, generation_id: str) -> None:
+    """`<mount_root>/<container>/current` names the live generation from one instant to the next."""
+    directory = os.path.join(mount_root, container_id)
+    fresh = os.path.join(directory, f".current-{generation_id}")
+    with suppress(FileNotFoundError):
+        os.unlink(fresh)
+    os.symlink(generation_id, fresh)
+    os.replace(fresh, os.path.join(directory, "current"))
+
+
+def switched(ctx: Context, container: Container) -> bool:
+    """Whether an earlier attempt of this job has already committed its switch."""
+    return "result" in ctx.job.checkpoint and container.generation_id == ctx.recall("generation")

@@ -1,0 +1,104 @@
+"""What replication writes down in the catalogue, and where it waits its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from daemon.actions.context import Context
+from daemon.errors import JobError
+from daemon.model import Base, DatasetRow, Role, mirror_path, new_id
+from daemon.store import datasets, leases
+from transfer.errors import SourceChanged
+from transfer.model import Forest, Guid, Step
+
+TURN_POLL_SECONDS = 0.2
+TURN_WAIT_SECONDS_MAX = 86_400.0
+
+
+class CatalogueLedger:
+    """The Ledger of one job that pulls from another server."""
+
+    def __init__(self, ctx: Context, source_server_id: str) -> None:
+        self._ctx = ctx
+        self._source_server_id = source_server_id
+        self._generations: dict[str, str] = {}
+
+    async def mirrors(self, source: Forest) -> dict[str, tuple[str, ...]]:
+        """Datasets on this server by the source's dataset whose generation they hold."""
+        found = {}
+        async with self._ctx.db.read() as tx:
+            for path in source.datasets:
+                if path not in self._generations:
+                    row = await datasets.by_path(tx, self._source_server_id, path)
+                    if row is None:
+                        raise SourceChanged("the source's lineage has changed", path=path)
+                    self._generations[path] = row.generation_id
+                rows = await datasets.of_generation(
+                    tx, self._ctx.server_id, self._generations[path]
+                )
+                found[path] = tuple(row.path for row in rows)
+        return found
+
+    async def new_mirror(self, step: Step, here: Forest) -> str:
+        """The path of a mirror that this job has begun for the generation, or of a new one."""
+        generation_id = self._generations[step.source]
+        async with self._ctx.db.write() as tx:
+            rows = await datasets.of_generation(tx, self._ctx.server_id, generation_id)
+            for row in rows:
+                begun = row.job_id == self._ctx.job.id and row.role is Role.MIRROR
+                dataset = here.datasets.get(row.path)
+                if begun and not row.ready and (dataset is None or not dataset.snapshots):
+                    return row.path
+            mirror_id = new_id()
+            fresh = DatasetRow(
+                id=mirror_id,
+                server_id=self._ctx.server_id,
+                role=Role.MIRROR,
+                generation_id=generation_id,
+                path=mirror_path(mirror_id),
+                job_id=self._ctx.job.id,
+                trimmed=True,
+            )
+            await datasets.insert(tx, fresh)
+            return fresh.path
+
+    @asynccontextmanager
+    async def turn(self, step: Step) -> AsyncIterator[None]:
+        """Waits until no other running job ships this generation to this server."""
+        generation_id = self._generations[step.source]
+        await self._wait(generation_id)
+        try:
+            yield
+        finally:
+            async with self._ctx.db.write() as tx:
+                await leases.drop(tx, self._ctx.server_id, generation_id, self._ctx.job)
+
+    async def _wait(self, generation_id: str) -> None:
+        for _ in range(int(TURN_WAIT_SECONDS_MAX / TURN_POLL_SECONDS)):
+            async with self._ctx.db.write() as tx:
+                if await leases.take(tx, self._ctx.server_id, generation_id, self._ctx.job):
+                    return
+            await asyncio.sleep(TURN_POLL_SECONDS)
+        raise JobError("TRANSFER_STALLED", "another job kept its turn for too long", retryable=True)
+
+    async def landed(self, step: Step, path: str) -> None:
+        """The mirror is whole from now on, and a base for others."""
+        async with self._ctx.db.write() as tx:
+            row = await datasets.by_path(tx, self._ctx.server_id, path)
+            if row is not None and not row.ready:
+                await datasets.change(tx, row.id, ready=True)
+
+    def bases(self, source: Forest, guid: Guid, source_container_id: str) -> list[Base]:
+        """What both servers keep from now on, so that the next increment is possible: for each
+        generation that the lineage passes, the newest snapshot that is now on both sides."""
+        newest: dict[str, Guid] = {}
+        for snapshot in source.lineage(guid):
+            newest.setdefault(self._generations[snapshot.dataset], snapshot.guid)
+        here, there = self._ctx.server_id, self._source_server_id
+        return [
+            Base(source_container_id, generation_id, holder, peer, base)
+            for generation_id, base in newest.items()
+            for holder, peer in ((here, there), (there, here))
+        ]

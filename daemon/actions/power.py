@@ -1,0 +1,43 @@
+"""Start, stop and restart."""
+
+from __future__ import annotations
+
+from daemon.actions.context import Context
+from daemon.errors import JobError
+from daemon.model import Container, Job, JobType, Json, Status, generation_path
+from daemon.store import containers, jobs
+from daemon.store.database import Tx
+
+
+async def run(ctx: Context) -> Json | None:
+    """Stops and starts as the job's type says; both are safe to repeat."""
+    container = await ctx.container()
+    if ctx.job.type is not JobType.START:
+        await ctx.runtime.stop(container)
+        await _become(ctx, Status.STOPPED, None)
+    if ctx.job.type is not JobType.STOP:
+        await _start(ctx, container)
+    return None
+
+
+async def abandon(tx: Tx, job: Job, reason: str) -> None:
+    """A start that fails ends in `stopped`, with the reason."""
+    container = await containers.get(tx, job.container_id)
+    if container is not None and job.type is not JobType.STOP:
+        if container.status is Status.STOPPED:
+            await containers.change(tx, container.id, status_reason=reason)
+
+
+async def _start(ctx: Context, container: Container) -> None:
+    if container.generation_id is None:
+        raise JobError("START_FAILED", "the container has no live generation")
+    path = generation_path(container.id, container.generation_id)
+    rootfs = await ctx.storage.mount(path)
+    await ctx.runtime.start(container, rootfs)
+    await _become(ctx, Status.RUNNING, None)
+
+
+async def _become(ctx: Context, status: Status, reason: str | None) -> None:
+    async with ctx.db.write() as tx:
+        await jobs.still_ours(tx, ctx.job)
+        await containers.change(tx, ctx.job.container_id, status=status, status_reason=reason)

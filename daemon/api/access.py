@@ -1,0 +1,86 @@
+"""Lookups as the caller may see them, and the rules that a verb must pass before anything is
+written. Somebody else's object answers as if it did not exist."""
+
+from __future__ import annotations
+
+from daemon.api.errors import (
+    ApiError,
+    ContainerNotFound,
+    ResourceNotFound,
+    ServerContainerLimit,
+    StateConflict,
+    StorageInsufficient,
+)
+from daemon.api.routing import Caller
+from daemon.model import Container, Job, Project, Server
+from daemon.store import accounts, containers, datasets, jobs, servers
+from daemon.store.database import Tx
+from daemon.verbs import Verb, allows
+
+FREE_BYTES_MIN = 256 << 20
+
+
+async def visible_container(
+    tx: Tx, caller: Caller, container_id: str, missing: type[ApiError] = ContainerNotFound
+) -> Container:
+    """The container. Raises `missing` where there is none for the caller."""
+    found = await containers.get(tx, container_id)
+    if found is None or not caller.sees(found.owner_id):
+        raise missing
+    return found
+
+
+async def visible_project(tx: Tx, caller: Caller, project_id: str, field: str) -> Project:
+    """The project that `field` names. Raises ResourceNotFound."""
+    found = await accounts.get_project(tx, project_id)
+    if found is None or not caller.sees(found.owner_id):
+        raise ResourceNotFound("Project not found", details={field: "names no project"})
+    return found
+
+
+async def known_server(tx: Tx, server_id: str, field: str) -> Server:
+    """The server that `field` names. Raises ResourceNotFound."""
+    found = await servers.get(tx, server_id)
+    if found is None:
+        raise ResourceNotFound("Server not found", details={field: "names no server"})
+    return found
+
+
+async def visible_job(tx: Tx, caller: Caller, job_id: str) -> Job:
+    """The job. Raises ResourceNotFound where there is none for the caller."""
+    found = await jobs.get(tx, job_id)
+    if found is None or not caller.sees(found.user_id):
+        raise ResourceNotFound("Job not found")
+    return found
+
+
+def require(container: Container, verb: Verb) -> None:
+    """Raises StateConflict where the verb does not work on the container now."""
+    if not allows(container, verb):
+        raise StateConflict.of(container, verb)
+
+
+async def require_place(tx: Tx, server: Server) -> None:
+    """Raises ServerContainerLimit where the server has more live containers than it may, the
+    one that this transaction has just written among them."""
+    if await containers.live_on(tx, server.id) > server.max_containers:
+        raise ServerContainerLimit(details={"server_id": f"holds {server.max_containers} already"})
+
+
+def require_space(server: Server, needed_bytes: int = 0) -> None:
+    """Raises StorageInsufficient where the server's last heartbeat leaves no room; one that has
+    never had a heartbeat cannot be judged, and its job looks for itself."""
+    if server.last_heartbeat_at is None:
+        return
+    if server.available_bytes < max(FREE_BYTES_MIN, needed_bytes):
+        raise StorageInsufficient(details={"available_bytes": server.available_bytes})
+
+
+async def has_something_of(tx: Tx, server: Server, source: Container) -> bool:
+    """Whether the server holds blocks of the source, so that less than all of it would come."""
+    if source.server_id == server.id or source.generation_id is None:
+        return source.server_id == server.id
+    if await datasets.of_generation(tx, server.id, source.generation_id):
+        return True
+    copies = await containers.copies_of(tx, source.id)
+    return any(copy.server_id == server.id and copy.generation_id for copy in copies)

@@ -1,0 +1,178 @@
+"""POST /containers/{id}/copy and /sync."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Literal
+
+from daemon.api.access import (
+    has_something_of,
+    known_server,
+    require,
+    require_place,
+    require_space,
+    visible_container,
+    visible_project,
+)
+from daemon.api.errors import (
+    ContainerNameInUse,
+    ContainerNotCopied,
+    ResourceNotFound,
+    SourceContainerNotFound,
+    ValidationFailed,
+)
+from daemon.api.fields import ContainerName, Fields, GivenKey, Nothing, ObjectId, SnapshotReference
+from daemon.api.queueing import queue
+from daemon.api.routing import Answer, AnyRoute, Call, Route, job_headers
+from daemon.api.showing import show
+from daemon.auth import Scope
+from daemon.model import Container, JobType, Project, Server, Status, new_id, now
+from daemon.store import containers
+from daemon.store.database import Tx
+from daemon.verbs import Verb
+
+INHERITED_FLAGS = frozenset({"ai", "hoody_kit", "dev_kit", "ramdisk"})
+NAME_CHARACTERS_MAX = 100
+
+
+class StrategyQuery(Fields):
+    """How bytes are to move."""
+
+    strategy: Literal["auto", "full", "content-diff"] = "auto"
+
+
+class CopyBody(Fields):
+    """What the copy is to be."""
+
+    target_project_id: ObjectId
+    target_server_id: ObjectId | None = None
+    name: ContainerName | None = None
+    ssh_public_key: GivenKey | None = None
+    source_snapshot: SnapshotReference | None = None
+    copy_firewall_rules: bool = False
+    copy_network_rules: bool = False
+
+
+CopyCall = Call[CopyBody, StrategyQuery]
+
+
+async def copy(call: CopyCall) -> Answer:
+    """Makes the copy's record and queues its job."""
+    body = call.body
+    async with call.deps.db.write() as tx:
+        source = await visible_container(tx, call.caller, call.id, SourceContainerNotFound)
+        project = await visible_project(
+            tx, call.caller, body.target_project_id, "target_project_id"
+        )
+        if project.owner_id != source.owner_id:
+            details = {"target_project_id": "names no project of the container's owner"}
+            raise ResourceNotFound("Project not found", details=details)
+        server_id = body.target_server_id or source.server_id
+        server = await known_server(tx, server_id, "target_server_id")
+        if body.source_snapshot is not None:
+            details = {"source_snapshot": "names no snapshot of the container"}
+            raise ResourceNotFound("Snapshot not found", details=details)
+        await _require_strategy(tx, call.query.strategy, source, server)
+        require(source, Verb.COPY_FROM)
+        made = _copied(call, source, project, server, await containers.names(tx, project.id))
+        await containers.insert(tx, made)
+        await require_place(tx, server)
+        has_some = await has_something_of(tx, server, source)
+        require_space(server, 0 if has_some else source.referenced_bytes)
+        job = await queue(call, tx, JobType.COPY, made, {"strategy": call.query.strategy})
+        data = await show(tx, made)
+    call.deps.wake()
+    return Answer(data, "Container copy initiated successfully", 201, job_headers(job.id))
+
+
+def _copied(
+    call: CopyCall, source: Container, project: Project, server: Server, taken: Set[str]
+) -> Container:
+    """The copy's record. Raises ContainerNameInUse for a given name that is taken."""
+    body, at = call.body, now()
+    if body.name is not None and body.name in taken:
+        raise ContainerNameInUse(details={"name": "is taken"})
+    return Container(
+        id=new_id(),
+        project_id=project.id,
+        owner_id=source.owner_id,
+        server_id=server.id,
+        name=body.name or copy_name(source.name, taken),
+        status=Status.COPYING,
+        source_container_id=source.id,
+        command=source.command,
+        environment_vars=source.environment_vars,
+        resources=source.resources,
+        container_image=source.container_image,
+        container_image_id=source.container_image_id,
+        color=source.color,
+        comment=source.comment,
+        flags={flag: on for flag, on in source.flags.items() if flag in INHERITED_FLAGS},
+        autostart=source.autostart,
+        ssh_public_key=body.ssh_public_key.text if body.ssh_public_key else None,
+        ssh_key_id=body.ssh_public_key.key_id if body.ssh_public_key else None,
+        copy_firewall_rules=body.copy_firewall_rules,
+        copy_network_rules=body.copy_network_rules,
+        firewall_rules=source.firewall_rules if body.copy_firewall_rules else (),
+        network_rules=source.network_rules if body.copy_network_rules else (),
+        created_at=at,
+        updated_at=at,
+    )
+
+
+def copy_name(source_name: str, taken: Set[str]) -> str:
+    """`<source>-copy`, `-copy-2` …: the first that is free, the source's name cut to fit."""
+    suffixes = ["-copy", *(f"-copy-{number}" for number in range(2, len(taken) + 2))]
+    names = (source_name[: NAME_CHARACTERS_MAX - len(suffix)] + suffix for suffix in suffixes)
+    return next(name for name in names if name not in taken)
+
+
+async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
+    """Queues a sync; of a copy that never came to be, the copy again."""
+    async with call.deps.db.write() as tx:
+        copied = await visible_container(tx, call.caller, call.id)
+        if copied.source_container_id is None:
+            raise ContainerNotCopied
+        source = await visible_container(
+            tx, call.caller, copied.source_container_id, SourceContainerNotFound
+        )
+        server = await known_server(tx, copied.server_id, "server_id")
+        await _require_strategy(tx, call.query.strategy, source, server)
+        require(copied, Verb.SYNC)
+        require(source, Verb.COPY_FROM)
+        await containers.change(tx, copied.id, status=Status.COPYING, status_reason=None)
+        params: dict[str, object] = {"strategy": call.query.strategy}
+        kind = JobType.COPY
+        if copied.generation_id is None:
+            await require_place(tx, server)
+            has_some = await has_something_of(tx, server, source)
+            require_space(server, 0 if has_some else source.referenced_bytes)
+        else:
+            kind = JobType.SYNC
+            params["was"] = copied.status.value
+            require_space(server)
+        job = await queue(call, tx, kind, copied, params)
+    call.deps.wake()
+    data = {
+        "container_id": copied.id,
+        "source_container_id": source.id,
+        "status": Status.COPYING.value,
+    }
+    return Answer(data, "Container sync initiated successfully", headers=job_headers(job.id))
+
+
+async def _require_strategy(tx: Tx, strategy: str, source: Container, server: Server) -> None:
+    """Raises ValidationFailed where the two servers' backends have no such way."""
+    origin = await known_server(tx, source.server_id, "server_id")
+    if origin.backend != server.backend:
+        reason = f"there is no way from {origin.backend} to {server.backend} yet"
+        raise ValidationFailed(f"Invalid strategy: {reason}", details={"strategy": reason})
+    if strategy == "content-diff" and server.backend == "zfs":
+        reason = "there is no content-diff between zfs servers yet"
+        raise ValidationFailed(f"Invalid strategy: {reason}", details={"strategy": reason})
+
+
+ROUTES: tuple[AnyRoute, ...] = (
+    Route("POST", "/containers/{id}/copy", Scope.CONTAINERS, copy, CopyBody, StrategyQuery),
+    Route("POST", "/containers/{id}/sync", Scope.CONTAINERS, sync, Nothing, StrategyQuery),
+)

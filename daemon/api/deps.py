@@ -1,0 +1,31 @@
+"""What the API is given by who builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from daemon.auth import TokenKeys
+from daemon.config import Config
+from daemon.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """Everything outside the API that its endpoints use.
+
+    `server_id` is the answering server. `wake` tells its engine that a job was queued or is to be
+    cancelled. `health` names this server's parts, each with what is wrong with it, or None; the
+    database is asked by the API itself.
+    """
+
+    db: Database
+    config: Config
+    server_id: str
+    token_keys: TokenKeys
+    sealing_key: bytes = field(repr=False)
+    registry: CollectorRegistry
+    wake: Callable[[], None]
+    health: Callable[[], Mapping[str, str | None]]

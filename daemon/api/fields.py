@@ -1,0 +1,179 @@
+"""The kinds of values in bodies and queries, each with the sentence said when one is wrong.
+
+pydantic reports what a value breaks; `refusal` turns its report into the API's error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from daemon.api.errors import ApiError, InvalidContainerName, InvalidId, ValidationFailed
+from daemon.keys import PublicKey, parse_public_key
+from daemon.model import JobState, JobType, Status
+
+_ID = re.compile(r"[0-9a-f]{24}")
+_CONTAINER_NAME = re.compile(r"[A-Za-z0-9_-]{3,100}")
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+_CRON_PART = re.compile(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?")
+_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+
+# What is not VALIDATION_ERROR, by the type that the validators below give their errors.
+_KINDS: dict[str, type[ApiError]] = {"id": InvalidId, "container_name": InvalidContainerName}
+_SENTENCES = {
+    "extra_forbidden": "is not known",
+    "missing": "is required",
+    "string_unicode": "must be valid Unicode",
+}
+REASON_CHARACTERS_MAX = 300
+
+
+def is_id(text: str) -> bool:
+    """Whether the text is 24 lower-case hex digits."""
+    return _ID.fullmatch(text) is not None
+
+
+def _object_id(text: str) -> str:
+    if not is_id(text):
+        raise PydanticCustomError("id", "must be 24 lower-case hexadecimal digits")
+    return text
+
+
+def _container_name(text: str) -> str:
+    if not _CONTAINER_NAME.fullmatch(text):
+        raise PydanticCustomError(
+            "container_name", "must be 3-100 characters of a-z, A-Z, 0-9, - and _"
+        )
+    return text
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain the character NUL")
+    return text
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _variable(text: str) -> str:
+    if not _VARIABLE.fullmatch(text):
+        raise ValueError("must be letters, digits and _, not beginning with a digit")
+    return text
+
+
+def _digits(value: object) -> object:
+    if not (isinstance(value, str) and _DIGITS.fullmatch(value)):
+        raise ValueError("must be a whole number")
+    return int(value)
+
+
+def _cron(text: str) -> str:
+    """Five fields: minute, hour, day, month, weekday (0 and 7 are Sunday)."""
+    fields = text.split()
+    if len(fields) != len(_CRON_RANGES):
+        raise ValueError("must be cron text of five fields")
+    for field, (low, high) in zip(fields, _CRON_RANGES, strict=True):
+        for part in field.split(","):
+            match = _CRON_PART.fullmatch(part)
+            if match is None:
+                raise ValueError(f"has no cron field in '{part}'")
+            first = low if match[1] is None else int(match[1])
+            last = first if match[2] is None else int(match[2])
+            if not low <= first <= last <= high or match[3] in ("0", "00"):
+                raise ValueError(f"'{part}' is out of {low}-{high}")
+    return text
+
+
+def _key(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return parse_public_key(value)
+
+
+ObjectId = Annotated[str, AfterValidator(_object_id)]
+ContainerName = Annotated[str, AfterValidator(_container_name)]
+Text = Annotated[str, AfterValidator(_without_nul)]
+Line = Annotated[str, AfterValidator(_printable)]
+Comment = Annotated[Text, Field(max_length=1000)]
+Color = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
+GivenKey = Annotated[PublicKey, BeforeValidator(_key)]
+SnapshotReference = Annotated[Line, Field(min_length=1, max_length=100)]
+Command = Annotated[
+    list[Annotated[Text, Field(max_length=4096)]], Field(min_length=1, max_length=256)
+]
+EnvironmentVars = Annotated[
+    dict[Annotated[str, AfterValidator(_variable)], Annotated[Text, Field(max_length=32768)]],
+    Field(max_length=256),
+]
+CronText = Annotated[str, Field(max_length=200), AfterValidator(_cron)]
+StatusWord = Annotated[Status, Field(strict=False)]
+JobStateWord = Annotated[JobState, Field(strict=False)]
+JobTypeWord = Annotated[JobType, Field(strict=False)]
+Page = Annotated[int, BeforeValidator(_digits), Field(ge=1)]
+Limit = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=100)]
+WaitSeconds = Annotated[int, BeforeValidator(_digits), Field(ge=0, le=300)]
+
+
+class Fields(BaseModel):
+    """A body or a query: exact types, nothing unknown. Null in an optional field is the same as
+    absent, but in those that `nullable` names, where it means to clear."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
+        kept = cls.nullable | (given.keys() - cls.model_fields.keys())
+        return {key: value for key, value in given.items() if value is not None or key in kept}
+
+
+class Nothing(Fields):
+    """No body, or no query."""
+
+
+class PageQuery(Fields):
+    """Which part of a list."""
+
+    page: Page = 1
+    limit: Limit = 20
+
+
+def refusal(error: ValidationError) -> ApiError:
+    """The API's error for pydantic's report: the first fault decides the code, all are told."""
+    faults = error.errors(include_url=False, include_input=False)
+    details = {_where(fault): _reason(fault) for fault in faults}
+    kind = _KINDS.get(faults[0]["type"], ValidationFailed)
+    if kind is not ValidationFailed:
+        return kind(details=details)
+    where, reason = next(iter(details.items()))
+    return ValidationFailed(f"Invalid input parameters: {where} {reason}", details=details)
+
+
+def _where(fault: ErrorDetails) -> str:
+    parts = [str(part) for part in fault["loc"] if part != "[key]"]
+    return ".".join(parts)[:REASON_CHARACTERS_MAX] or "body"
+
+
+def _reason(fault: ErrorDetails) -> str:
+    text = _SENTENCES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    return text[:REASON_CHARACTERS_MAX]

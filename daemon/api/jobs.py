@@ -1,0 +1,96 @@
+"""Jobs: list, get, wait, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from daemon.api.access import visible_job
+from daemon.api.errors import JobNotCancellable
+from daemon.api.fields import (
+    Fields,
+    JobStateWord,
+    JobTypeWord,
+    Nothing,
+    ObjectId,
+    PageQuery,
+    WaitSeconds,
+)
+from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route
+from daemon.api.showing import page_of
+from daemon.auth import Scope
+from daemon.states import ENDED
+from daemon.store import jobs
+from daemon.store.jobs import JobFilter
+from daemon.views import job_view
+
+LOOK_SECONDS = 0.25
+
+
+class JobQuery(PageQuery):
+    """Which jobs a list shows."""
+
+    container_id: ObjectId | None = None
+    state: JobStateWord | None = None
+    type: JobTypeWord | None = None
+
+
+class WaitQuery(Fields):
+    """For how long to wait, in seconds."""
+
+    timeout: WaitSeconds = 30
+
+
+async def index(call: Call[Nothing, JobQuery]) -> Answer:
+    """The jobs of the caller's containers."""
+    query = call.query
+    wanted = JobFilter(
+        user_id=call.caller.owner_filter,
+        container_id=query.container_id,
+        state=query.state,
+        type=query.type,
+    )
+    async with call.deps.db.read() as tx:
+        found, total = await jobs.page(tx, wanted, query.page, query.limit)
+    views = [job_view(job) for job in found]
+    return Answer(page_of("jobs", views, total, query), "Jobs retrieved successfully")
+
+
+async def get(call: Plain) -> Answer:
+    """One job."""
+    async with call.deps.db.read() as tx:
+        found = await visible_job(tx, call.caller, call.id)
+    return Answer(job_view(found), "Job retrieved successfully")
+
+
+async def wait(call: Call[Nothing, WaitQuery]) -> Answer:
+    """The job once it has ended, or as it stands at the timeout. Another server may end it, so
+    the catalogue is asked again and again; a client that has gone is not waited for."""
+    deadline = time.monotonic() + call.query.timeout
+    while True:
+        async with call.deps.db.read() as tx:
+            found = await visible_job(tx, call.caller, call.id)
+        left_seconds = deadline - time.monotonic()
+        transport = call.request.transport
+        if found.state in ENDED or left_seconds <= 0 or transport is None or transport.is_closing():
+            return Answer(job_view(found), "Job retrieved successfully")
+        await asyncio.sleep(min(LOOK_SECONDS, left_seconds))
+
+
+async def cancel(call: Plain) -> Answer:
+    """Asks a job to stop; it ends as soon as its worker can."""
+    async with call.deps.db.write() as tx:
+        found = await visible_job(tx, call.caller, call.id)
+        asked = await jobs.request_cancel(tx, found.id)
+    if asked is None:
+        raise JobNotCancellable(details={"state": found.state.value, "step": found.step})
+    call.deps.wake()
+    return Answer(job_view(asked), "Job cancellation requested successfully")
+
+
+ROUTES: tuple[AnyRoute, ...] = (
+    Route("GET", "/jobs", Scope.READ, index, Nothing, JobQuery),
+    Route("GET", "/jobs/{id}", Scope.READ, get, Nothing, Nothing),
+    Route("GET", "/jobs/{id}/wait", Scope.READ, wait, Nothing, WaitQuery),
+    Route("POST", "/jobs/{id}/cancel", Scope.CONTAINERS, cancel, Nothing, Nothing),
+)

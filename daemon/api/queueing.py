@@ -1,0 +1,41 @@
+"""The one way in which an endpoint makes a job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.api.errors import RateLimited, StateConflict
+from daemon.api.routing import Call
+from daemon.model import Container, Job, JobState, JobType, Json, new_id
+from daemon.store import jobs
+from daemon.store.database import Tx
+
+RETRY_SECONDS = 30
+
+
+async def queue(
+    call: Call[Any, Any], tx: Tx, kind: JobType, container: Container, params: Json
+) -> Job:
+    """A queued job of the container, in the transaction that changes the container for it.
+
+    It is the container's owner's job, whoever asked. Raises StateConflict where another one has
+    not ended (a delete may be queued behind it), RateLimited where the owner has too many.
+    """
+    if kind is not JobType.DELETE and await jobs.active_for(tx, container.id):
+        raise StateConflict.of(container, kind)
+    if await jobs.count_active(tx, container.owner_id) >= call.deps.config.limits.jobs_per_user:
+        raise RateLimited.after(RETRY_SECONDS, "Too many unfinished jobs")
+    reads = kind in (JobType.COPY, JobType.SYNC)
+    return await jobs.insert(
+        tx,
+        Job(
+            id=new_id(),
+            type=kind,
+            state=JobState.QUEUED,
+            container_id=container.id,
+            server_id=container.server_id,
+            user_id=container.owner_id,
+            source_container_id=container.source_container_id if reads else None,
+            params=params,
+        ),
+    )

@@ -1,0 +1,173 @@
+"""`hoodyd token`, `hoodyd user`, `hoodyd server`: who may come in, which servers there are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from daemon import auth
+from daemon.cli_common import checked_id, config_option
+from daemon.config import Config, Limits, load
+from daemon.errors import StartError
+from daemon.model import Server, User, now
+from daemon.states import Move
+from daemon.store import accounts, jobs, servers
+from daemon.store.database import Database, Tx
+
+Result = TypeVar("Result")
+
+_DAY_SECONDS = 86_400
+
+
+@click.command()
+@config_option
+@click.option(
+    "--user", "user_id", callback=checked_id, help="Whose token; default: the first user's."
+)
+@click.option("--admin", is_flag=True, help="Add the scope admin.")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(list(auth.Scope)))
+@click.option(
+    "--ttl",
+    "ttl_seconds",
+    type=click.IntRange(1, Limits.token_seconds_max),
+    default=_DAY_SECONDS,
+    show_default=True,
+    help="Seconds until it expires.",
+)
+def token(
+    config_path: str, user_id: str | None, admin: bool, scopes: tuple[str, ...], ttl_seconds: int
+) -> None:
+    """Print a token for the API, and nothing else."""
+    config = load(config_path, os.environ)
+    keys = auth.load_keys(config)
+    sub = _in_catalogue(config, lambda tx: _user_for_token(tx, user_id))
+    granted = {auth.Scope(scope) for scope in scopes} or set(auth.USER_SCOPES)
+    if admin:
+        granted.add(auth.Scope.ADMIN)
+    click.echo(auth.issue(keys, sub.id, granted, ttl_seconds=ttl_seconds, at=now()))
+
+
+@click.group()
+def user() -> None:
+    """The accounts; changes are in force on every server within seconds."""
+
+
+@user.command("list")
+@config_option
+def user_list(config_path: str) -> None:
+    """Print every user: id, state, time of making."""
+    for one in _in_catalogue(load(config_path, os.environ), accounts.every_user):
+        state = "banned" if one.banned else "active"
+        click.echo(f"{one.id}  {state}  {one.created_at:%Y-%m-%d %H:%M}Z")
+
+
+@user.command("ban")
+@config_option
+@click.argument("user_id", metavar="ID", callback=checked_id)
+def user_ban(config_path: str, user_id: str) -> None:
+    """Refuse everything to a user until `unban`."""
+    _change_user(config_path, user_id, lambda tx: accounts.set_banned(tx, user_id, True))
+
+
+@user.command("unban")
+@config_option
+@click.argument("user_id", metavar="ID", callback=checked_id)
+def user_unban(config_path: str, user_id: str) -> None:
+    """Let a banned user in again."""
+    _change_user(config_path, user_id, lambda tx: accounts.set_banned(tx, user_id, False))
+
+
+@user.command("revoke")
+@config_option
+@click.argument("user_id", metavar="ID", callback=checked_id)
+def user_revoke(config_path: str, user_id: str) -> None:
+    """End every token that the user has now."""
+    _change_user(config_path, user_id, lambda tx: accounts.revoke(tx, user_id, now()))
+
+
+@click.group()
+def server() -> None:
+    """The servers of this cluster."""
+
+
+@server.command("list")
+@config_option
+def server_list(config_path: str) -> None:
+    """Print every server: id, name, whether it is online, the address that others dial."""
+    config = load(config_path, os.environ)
+    for one in _in_catalogue(config, servers.every):
+        state = "online" if _is_online(one, config) else "offline"
+        click.echo(f"{one.id}  {one.name:<24}  {state:<7}  {one.peer_address}")
+
+
+@server.command("remove")
+@config_option
+@click.argument("server_id", metavar="ID", callback=checked_id)
+def server_remove(config_path: str, server_id: str) -> None:
+    """Forget a server that is lost, with its containers and its jobs."""
+    config = load(config_path, os.environ)
+    _in_catalogue(config, lambda tx: _remove_server(tx, config, server_id))
+
+
+async def _user_for_token(tx: Tx, user_id: str | None) -> User:
+    if user_id is None:
+        first = await accounts.first_user(tx)
+        if first is None:
+            raise StartError("token: there is no user yet; run: hoodyd init")
+        return first
+    known = await accounts.get_user(tx, user_id)
+    if known is None:
+        known = User(id=user_id)
+        await accounts.put_user(tx, known)
+    return known
+
+
+async def _remove_server(tx: Tx, config: Config, server_id: str) -> None:
+    known = await servers.get(tx, server_id)
+    if known is None:
+        raise StartError(f"server: there is no {server_id}; run: hoodyd server list")
+    if _is_online(known, config):
+        raise StartError(f"server: {known.name} is online; stop it first: systemctl stop hoodyd")
+    lost: dict[str, object] = {
+        "code": "SERVER_LOST",
+        "message": f"server {known.name} was removed",
+        "retryable": False,
+        "evidence": {"server_id": server_id},
+    }
+    for job in await jobs.of_server_active(tx, server_id):
+        await jobs.move(tx, job, Move.FAIL, at=now(), error=lost)
+    await servers.remove(tx, server_id)
+
+
+def _is_online(known: Server, config: Config) -> bool:
+    if known.last_heartbeat_at is None:
+        return False
+    silence_seconds = (now() - known.last_heartbeat_at).total_seconds()
+    return silence_seconds <= Limits.missed_heartbeats * config.timing.heartbeat_seconds
+
+
+def _change_user(config_path: str, user_id: str, change: Callable[[Tx], Awaitable[bool]]) -> None:
+    async def work(tx: Tx) -> None:
+        if not await change(tx):
+            raise StartError(f"user: there is no {user_id}; run: hoodyd user list")
+
+    _in_catalogue(load(config_path, os.environ), work)
+
+
+def _in_catalogue(config: Config, work: Callable[[Tx], Awaitable[Result]]) -> Result:
+    """Does `work` in one transaction. Raises CatalogueError, also for an old schema."""
+
+    async def session() -> Result:
+        database = Database(config.database.url)
+        try:
+            await database.check()
+            async with database.write() as tx:
+                return await work(tx)
+        finally:
+            await database.close()
+
+    return asyncio.run(session())

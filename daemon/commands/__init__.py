@@ -1,0 +1,11 @@
+"""The nouns of `hoody`, one file each, and what they share.
+
+login        where the API is and the token, kept in the user's config
+containers   copy, sync, create, power, delete; listing and lineage
+jobs         list, show, watch, cancel
+projects     list, create
+servers      list
+session      url and token, finding things by name or prefix, exit codes
+waiting      progress bars until jobs have ended
+output       tables, sizes, times, JSON
+"""

@@ -1,0 +1,128 @@
+"""The demo's trees: taken in from this Python, changed, weighed and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import stat
+import sysconfig
+from dataclasses import dataclass
+
+import zstandard
+
+from daemon.actions.identity import IDENTITY_PATHS
+
+FILES_MIN = 20_000
+WEIGHING_LEVEL = 3  # zstd -3, as the figure is defined
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What must be equal of a file, directory or symlink. `mtime` is in the granularity that the
+    backend can hold."""
+
+    kind: int
+    mode: int
+    mtime: int
+    content: bytes
+
+
+def gather(target: str) -> int:
+    """Copies this Python's standard library and site-packages to `target`, and more of the same
+    until there are 20,000 files. Returns their number."""
+    paths = sysconfig.get_paths()
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(paths["stdlib"], os.path.join(target, "lib"), symlinks=True, ignore=skip)
+    inside = os.path.commonpath([paths["stdlib"], paths["purelib"]]) == paths["stdlib"]
+    if not inside:
+        site = os.path.join(target, "site-packages")
+        shutil.copytree(paths["purelib"], site, symlinks=True, ignore=skip)
+    _furnish(target)
+    count, round_number = _count(target), 0
+    while count < FILES_MIN:
+        round_number += 1
+        again = os.path.join(target, "more", str(round_number))
+        shutil.copytree(os.path.join(target, "lib"), again, symlinks=True)
+        count = _count(target)
+    return count
+
+
+def _furnish(target: str) -> None:
+    """What a root filesystem has and a library has not."""
+    for directory in ("etc/ssh", "root", "var/empty"):
+        os.makedirs(os.path.join(target, directory), exist_ok=True)
+    for name, text in (("etc/hostname", "source\n"), ("etc/machine-id", "0" * 32 + "\n")):
+        with open(os.path.join(target, name), "w", encoding="ascii") as file:
+            file.write(text)
+    os.symlink("lib/os.py", os.path.join(target, "os.py"))
+    os.link(os.path.join(target, "lib/os.py"), os.path.join(target, "lib/os-again.py"))
+
+
+def _count(tree: str) -> int:
+    return sum(len(files) for _, _, files in os.walk(tree))
+
+
+def change(rootfs: str) -> int:
+    """Makes new files, changes, deletes and renames some; returns what the new and changed ones
+    weigh, compressed whole by zstd -3."""
+    lib = os.path.join(rootfs, "lib")
+    modules = sorted(name for name in os.listdir(lib) if name.endswith(".py"))
+    touched = []
+    for number in range(20):
+        path = os.path.join(rootfs, "etc", f"new-{number}.conf")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"setting-{number} = {number * number}\n" * 200)
+        touched.append(path)
+    blob = os.path.join(rootfs, "var", "data.bin")
+    with open(blob, "wb") as file:
+        file.write(random.Random(7).randbytes(2 << 20))  # noqa: S311 - data, no secret
+    touched.append(blob)
+    for name in modules[:30]:
+        path = os.path.join(lib, name)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("\n# changed\n")
+        touched.append(path)
+    for name in modules[30:40]:
+        os.unlink(os.path.join(lib, name))
+    for name in modules[40:50]:
+        os.rename(os.path.join(lib, name), os.path.join(lib, f"renamed-{name}"))
+    os.rename(os.path.join(lib, "json"), os.path.join(lib, "json-renamed"))
+    return sum(_weight(path) for path in touched)
+
+
+def _weight(path: str) -> int:
+    with open(path, "rb") as file:
+        return len(zstandard.ZstdCompressor(level=WEIGHING_LEVEL).compress(file.read()))
+
+
+def differences(one: str, other: str, mtime_ns: int) -> list[str]:
+    """The paths in which two trees differ, identity files aside; by a walk of its own."""
+    first, second = _walk(one, mtime_ns), _walk(other, mtime_ns)
+    return sorted(
+        path
+        for path in first.keys() | second.keys()
+        if path not in IDENTITY_PATHS and first.get(path) != second.get(path)
+    )
+
+
+def _walk(tree: str, mtime_ns: int) -> dict[str, Entry]:
+    found: dict[str, Entry] = {".": _entry(tree, mtime_ns)}
+    for directory, names, files in os.walk(tree):
+        for name in (*names, *files):
+            path = os.path.join(directory, name)
+            found[os.path.relpath(path, tree)] = _entry(path, mtime_ns)
+    return found
+
+
+def _entry(path: str, mtime_ns: int) -> Entry:
+    state = os.lstat(path)
+    content = b""
+    if stat.S_ISLNK(state.st_mode):
+        content = os.fsencode(os.readlink(path))
+    elif stat.S_ISREG(state.st_mode):
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+    mtime = state.st_mtime_ns // mtime_ns
+    return Entry(stat.S_IFMT(state.st_mode), stat.S_IMODE(state.st_mode), mtime, content)

@@ -1,0 +1,196 @@
+"""The job engine: claims this server's jobs, has workers run them, settles what comes of them.
+
+It is given the actions' `abandon` and imports none of them. It knows nothing of storage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+from daemon import lines, logs
+from daemon.errors import CatalogueError, LeaseLost
+from daemon.model import Job, JobType, Json, now
+from daemon.pool import Pool
+from daemon.retry import Policy, next_attempt
+from daemon.states import Move
+from daemon.store import jobs
+from daemon.store.database import Database, Tx
+
+LEASE_SECONDS = 30.0
+POLL_SECONDS = 0.25
+
+Abandon = Callable[[Tx, Job, str], Awaitable[None]]
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the engine decides: when to retry, and what an unsuccessful end means by job type."""
+
+    retry: Policy
+    abandon: Mapping[JobType, Abandon]
+
+
+class Engine:
+    """One server's engine. `on_settled` is told of every job that ended."""
+
+    def __init__(
+        self,
+        db: Database,
+        server_id: str,
+        pool: Pool,
+        rules: Rules,
+        on_settled: Callable[[Job], None],
+    ) -> None:
+        self._db = db
+        self._server_id = server_id
+        self._pool = pool
+        self._rules = rules
+        self._on_settled = on_settled
+        self._wake = asyncio.Event()
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def wake(self) -> None:
+        """Says that a job was queued here, or is to be cancelled."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Works until it is cancelled; then its running jobs are queued again, to be taken up
+        at the next start."""
+        await self.recover()
+        try:
+            while True:
+                try:
+                    await self._round()
+                except CatalogueError as error:
+                    log.error("the catalogue is gone for now", reason=error.message)
+                await self._pause()
+        finally:
+            await self._put_back()
+
+    async def recover(self) -> None:
+        """Queues what was running when the last daemon of this server ended. The caller has made
+        sure that it and its workers are gone."""
+        async with self._db.write() as tx:
+            for job in await jobs.running_on(tx, self._server_id):
+                await jobs.move(tx, job, Move.REQUEUE, at=now())
+                log.info("job taken up again", job_id=job.id, type=job.type)
+
+    async def _pause(self) -> None:
+        """Until somebody wakes us, or for the poll time: other servers write to the catalogue."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _round(self) -> None:
+        await self._watch_running()
+        while self._pool.free > 0:
+            at = now()
+            async with self._db.write() as tx:
+                job = await jobs.claim(
+                    tx, self._server_id, at, at + timedelta(seconds=LEASE_SECONDS)
+                )
+            if job is None:
+                return
+            self._begin(job)
+            await asyncio.sleep(0)  # the task takes its worker before the next claim counts
+
+    def _begin(self, job: Job) -> None:
+        task = asyncio.create_task(self._carry_out(job))
+        self._running[job.id] = task
+        task.add_done_callback(lambda _: self._running.pop(job.id, None))
+
+    async def _watch_running(self) -> None:
+        """Renews the leases and ends the attempts of jobs that are to be cancelled."""
+        if not self._running:
+            return
+        until = now() + timedelta(seconds=LEASE_SECONDS)
+        async with self._db.write() as tx:
+            ours = await jobs.renew(tx, self._server_id, list(self._running), until)
+            running = await jobs.running_on(tx, self._server_id)
+        cancelled = {job.id for job in running if job.cancel_requested}
+        for job_id in self._running.keys() & ((self._running.keys() - ours) | cancelled):
+            await self._pool.kill(job_id)
+
+    async def _carry_out(self, job: Job) -> None:
+        with logs.bind(job_id=job.id, container_id=job.container_id):
+            if job.cancel_requested:
+                await self._settle(job, {"error": _CANCELLED})
+                return
+            log.info("job begins", type=job.type, attempt=job.attempt)
+            await self._settle(job, await self._pool.run(job))
+        self._wake.set()
+
+    async def _settle(self, job: Job, answer: lines.Message) -> None:
+        """Writes down what came of an attempt; tries until the catalogue takes it."""
+        while True:
+            try:
+                ended = await self._write_down(job, answer)
+            except LeaseLost:
+                log.warning("the attempt was no longer ours")
+                return
+            except CatalogueError as error:
+                log.error("the catalogue is gone for now", reason=error.message)
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            if ended is not None:
+                self._on_settled(ended)
+            return
+
+    async def _write_down(self, job: Job, answer: lines.Message) -> Job | None:
+        """The job as it is afterwards; None when the attempt was somebody else's already."""
+        if answer.get("lost"):
+            return None
+        async with self._db.write() as tx:
+            current = await jobs.get(tx, job.id)
+            if current is None or current.attempt != job.attempt:
+                return None
+            error = cast("Json | None", answer.get("error"))
+            if error is None:
+                result = cast("Json | None", answer.get("result"))
+                log.info("job succeeded", type=job.type)
+                return await jobs.move(
+                    tx, current, Move.SUCCEED, at=now(), result=result, error=None
+                )
+            return await self._unsuccessful(tx, current, error)
+
+    async def _unsuccessful(self, tx: Tx, job: Job, error: Json) -> Job:
+        at = now()
+        if job.cancel_requested:
+            return await self._end(tx, job, Move.CANCEL, _CANCELLED)
+        again = None
+        if error["retryable"]:
+            began = job.started_at or at
+            again = next_attempt(self._rules.retry, job.attempt, began, at, random.random())  # noqa: S311 - jitter
+        if again is None:
+            return await self._end(tx, job, Move.FAIL, error)
+        log.warning("job will be tried again", code=error["code"], message=error["message"])
+        return await jobs.move(tx, job, Move.REQUEUE, at=at, error=error, not_before=again)
+
+    async def _end(self, tx: Tx, job: Job, move: Move, error: Json) -> Job:
+        await self._rules.abandon[job.type](tx, job, f"{error['code']}: {error['message']}")
+        log.warning("job ended", outcome=move, code=error["code"], message=error["message"])
+        return await jobs.move(tx, job, move, at=now(), error=error)
+
+    async def _put_back(self) -> None:
+        for task in list(self._running.values()):
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await self._pool.close()
+        await self.recover()
+
+
+_CANCELLED: Json = {
+    "code": "CANCELLED",
+    "message": "the job was cancelled",
+    "retryable": False,
+    "evidence": {},
+}

@@ -1,0 +1,113 @@
+"""The keeper: a process that mounts what is live at the start, watches over the storage, and
+collects. It is one of the processes that touch mounted filesystems, so that a filesystem that
+hangs never stops the daemon, which kills a keeper that is silent for too long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from datetime import timedelta
+
+from daemon import lines, locks, logs
+from daemon.actions.collect import Collector, Rules
+from daemon.actions.generations import point_current
+from daemon.config import Config
+from daemon.errors import CatalogueError
+from daemon.model import generation_path, now
+from daemon.store import containers
+from daemon.store.database import Database
+from transfer.errors import StorageError
+from transfer.storage import open_storage
+from transfer.storage.base import Storage
+
+COLLECT_SECONDS = 10.0
+
+log = logs.get(__name__)
+
+
+def main(config: Config) -> int:
+    """The process's life."""
+    locks.share_children_lock(config.server.state_dir)
+    asyncio.run(_keep(config))
+    return 0
+
+
+async def _keep(config: Config) -> None:
+    db = Database(config.database.url)
+    settings = config.storage
+    storage = await open_storage(
+        settings.backend, settings.root, settings.mount_root, config.server.state_dir
+    )
+    await mount_all(db, storage, config)
+    lines.tell({"mounted": True})
+    collect_now = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_listen(collect_now))
+        group.create_task(_beat(storage, config.timing.heartbeat_seconds))
+        group.create_task(_collect(_collector(db, storage, config), collect_now))
+
+
+def _collector(db: Database, storage: Storage, config: Config) -> Collector:
+    rules = Rules(
+        grace=timedelta(seconds=config.transfer.collect_grace_seconds),
+        base_ttl=timedelta(days=config.transfer.base_ttl_days),
+    )
+    return Collector(db, storage, config.server.id, rules)
+
+
+async def mount_all(db: Database, storage: Storage, config: Config) -> None:
+    """Mounts what the catalogue names as live; one that cannot be mounted is logged, and does
+    not keep the others down."""
+    async with db.read() as tx:
+        ours = await containers.on_server(tx, config.server.id)
+    for container in ours:
+        if container.generation_id is None:
+            continue
+        try:
+            await storage.mount(generation_path(container.id, container.generation_id))
+        except StorageError as error:
+            log.error("cannot mount", container_id=container.id, reason=error.message)
+            continue
+        await asyncio.to_thread(
+            point_current,
+            config.storage.mount_root,
+            container.id,
+            container.generation_id,
+        )
+
+
+async def _listen(collect_now: asyncio.Event) -> None:
+    async for _order in lines.orders():
+        collect_now.set()
+
+
+async def _beat(storage: Storage, heartbeat_seconds: float) -> None:
+    """Says how the storage is, at every heartbeat."""
+    while True:
+        try:
+            await storage.read_check()
+            capacity = await storage.capacity()
+        except StorageError as error:
+            lines.tell({"failure": error.message})
+        else:
+            lines.tell({"capacity": asdict(capacity)})
+        await asyncio.sleep(heartbeat_seconds)
+
+
+async def _collect(collector: Collector, collect_now: asyncio.Event) -> None:
+    """Collects now and then, and soon after a job has ended."""
+    while True:
+        began = time.monotonic()
+        try:
+            for deed in await collector.run(now()):
+                log.info("collected", kind=deed.kind, path=deed.path, guid=deed.guid)
+        except (StorageError, CatalogueError) as error:
+            log.error("collect failed", reason=error.message)
+        else:
+            lines.tell({"collected": round(time.monotonic() - began, 6)})
+        collect_now.clear()
+        try:
+            await asyncio.wait_for(collect_now.wait(), COLLECT_SECONDS)
+        except TimeoutError:
+            continue

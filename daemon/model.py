@@ -1,0 +1,263 @@
+"""Frozen values of the catalogue. Times are aware UTC datetimes, sizes bytes, ids 24 hex."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from transfer.model import Guid
+
+Json = dict[str, object]
+
+
+def new_id() -> str:
+    """A fresh id: 24 lower-case hex digits."""
+    return secrets.token_hex(12)
+
+
+def snapshot_name(snapshot_id: str) -> str:
+    """The name in storage of the snapshot with this id, unique for ever."""
+    return f"h-{snapshot_id}"
+
+
+def generation_path(container_id: str, generation_id: str) -> str:
+    """Where a generation's dataset lies under the storage's root."""
+    return f"containers/{container_id}/{generation_id}"
+
+
+def mirror_path(mirror_id: str) -> str:
+    """Where a mirror's dataset lies under the storage's root."""
+    return f"mirrors/{mirror_id}"
+
+
+def hold_tag(job_id: str) -> str:
+    """The tag of the holds that a job places, on any server."""
+    return f"hoody-{job_id}"
+
+
+def now() -> datetime:
+    """This instant, to the millisecond that the catalogue keeps."""
+    instant = datetime.now(UTC)
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+class JobType(StrEnum):
+    """What a job does; each has an action of the same name."""
+
+    CREATE = "create"
+    COPY = "copy"
+    SYNC = "sync"
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    DELETE = "delete"
+
+
+class JobState(StrEnum):
+    """Where a job stands; `states.py` has the arrows."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Status(StrEnum):
+    """What a container is doing."""
+
+    CREATING = "creating"
+    COPYING = "copying"
+    RESTORING = "restoring"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    DELETING = "deleting"
+    ERROR = "error"
+
+
+class Role(StrEnum):
+    """What a dataset is for."""
+
+    GENERATION = "generation"
+    MIRROR = "mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One machine that runs one daemon. `facts` is what the API shows of `[server]`."""
+
+    id: str
+    name: str
+    peer_address: str  # host:port that other servers dial
+    peer_key: str  # its ed25519 public key, OpenSSH text: host key and client key alike
+    backend: str  # zfs | dir
+    domain: str
+    facts: Json = field(default_factory=dict)
+    max_containers: int = 100
+    total_bytes: int = 0
+    used_bytes: int = 0
+    available_bytes: int = 0
+    secret_fingerprint: str = ""
+    sealing_fingerprint: str = ""
+    created_at: datetime = field(default_factory=now)
+    last_heartbeat_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account. Tokens issued before `revoked_at` are no longer valid."""
+
+    id: str
+    banned: bool = False
+    revoked_at: datetime | None = None
+    created_at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A named set of one user's containers."""
+
+    id: str
+    owner_id: str
+    name: str
+    alias: str
+    created_at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container's record; the filesystem is its live generation's.
+
+    `generation_id` is None until the first switch. `taken_guid` is the source's state (an anchor
+    or a user snapshot) that the live generation was made from by copy or sync.
+    `ssh_key_id` is the key itself without comment or options, for the uniqueness rule;
+    `ssh_private_sealed` a generated private key, sealed, until it is fetched once.
+    """
+
+    id: str
+    project_id: str
+    owner_id: str
+    server_id: str
+    name: str
+    status: Status
+    status_reason: str | None = None
+    source_container_id: str | None = None
+    source_snapshot: str | None = None
+    generation_id: str | None = None
+    taken_guid: Guid | None = None
+    command: tuple[str, ...] | None = None
+    environment_vars: dict[str, str] = field(default_factory=dict)
+    resources: Json = field(default_factory=dict)
+    container_image: str | None = None
+    container_image_id: str | None = None
+    color: str | None = None
+    comment: str | None = None
+    flags: dict[str, bool] = field(default_factory=dict)  # ai, hoody_kit, dev_kit, ramdisk …
+    autostart: bool = True
+    ssh_public_key: str | None = None
+    ssh_key_id: str | None = None
+    ssh_private_sealed: bytes | None = None
+    ssh_private_fetched: bool = False
+    copy_firewall_rules: bool = False
+    copy_network_rules: bool = False
+    firewall_rules: tuple[Json, ...] = ()
+    network_rules: tuple[Json, ...] = ()
+    sync_schedule: str | None = None
+    exit_code: int | None = None
+    referenced_bytes: int = 0
+    unique_bytes: int = 0
+    created_at: datetime = field(default_factory=now)
+    updated_at: datetime = field(default_factory=now)
+    last_synced_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """A dataset that the catalogue knows.
+
+    A generation's row has its generation id as id; a mirror has an id of its own and names the
+    generation that it replicates. `ready` is False until the first snapshot is in, and stays so
+    for what an ended job left half-made. `retired` is True for what was live and is no longer.
+    `trimmed` is True once the head of what is not live holds nothing beyond its newest snapshot.
+    `settled_guid`: the snapshot that marks the state right after the switch, on backends that
+    need one. `origin_guid` is the snapshot that a generation was cloned from, `storage_name` its
+    full name in the backend and `rootfs` where its server mounts it: all set with the switch, so
+    that any server can show them.
+    """
+
+    id: str
+    server_id: str
+    role: Role
+    generation_id: str
+    path: str
+    container_id: str | None = None
+    job_id: str | None = None
+    ready: bool = False
+    retired: bool = False
+    trimmed: bool = False
+    settled_guid: Guid | None = None
+    origin_guid: Guid | None = None
+    storage_name: str | None = None
+    rootfs: str | None = None
+    created_at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """An internal snapshot: an anchor, the first state of what was taken in, or a settled state.
+
+    The row is written before the snapshot is taken (`guid` None until then), so that a crash in
+    between leaves nothing unknown. `sequence` is the catalogue's order at the time of writing.
+    """
+
+    id: str
+    server_id: str
+    generation_id: str
+    container_id: str
+    job_id: str
+    sequence: int
+    guid: Guid | None = None
+    taken_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """`holder` keeps snapshot `guid` of a generation for increments between it and `peer`, as
+    long as one of the two has a copy of the container `source_container_id`, whose lineage
+    passes that generation. Key: source container, generation, holder, peer."""
+
+    source_container_id: str
+    generation_id: str
+    holder: str
+    peer: str
+    guid: Guid
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A persisted piece of work. `params` never change; `checkpoint` holds only what cannot be
+    derived again: ids and names written before anything is made by them."""
+
+    id: str
+    type: JobType
+    state: JobState
+    container_id: str
+    server_id: str
+    user_id: str
+    sequence: int = 0
+    source_container_id: str | None = None
+    params: Json = field(default_factory=dict)
+    checkpoint: Json = field(default_factory=dict)
+    step: str | None = None
+    attempt: int = 0
+    cancel_requested: bool = False
+    progress: Json = field(default_factory=dict)
+    result: Json | None = None
+    error: Json | None = None
+    not_before: datetime | None = None
+    lease_until: datetime | None = None
+    created_at: datetime = field(default_factory=now)
+    started_at: datetime | None = None
+    finished_at: datetime | None = None

@@ -1,0 +1,216 @@
+"""The composition root of `hoodyd run`: the only file that builds the parts and joins them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Coroutine
+from datetime import timedelta
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from daemon import locks, logs, setup, sweep
+from daemon.actions import ACTIONS
+from daemon.api.app import make_app
+from daemon.api.deps import Deps
+from daemon.auth import load_keys
+from daemon.children import Child, keep_alive
+from daemon.condition import Condition
+from daemon.config import Config
+from daemon.config_types import Address
+from daemon.engine import Engine
+from daemon.engine import Rules as EngineRules
+from daemon.errors import CatalogueError, StartError
+from daemon.keyfiles import read_sealing_key
+from daemon.lines import Message
+from daemon.model import Job, now
+from daemon.pool import Pool
+from daemon.retry import Policy
+from daemon.store import servers
+from daemon.store.database import Database
+
+KEEPER_SILENT_SECONDS = 60.0
+SHUTDOWN_SECONDS = 2.0
+
+log = logs.get(__name__)
+
+
+class _Stopped(Exception):
+    """Somebody asked the daemon to stop."""
+
+
+def run(config: Config, config_path: str) -> int:
+    """Runs the daemon until SIGTERM or SIGINT."""
+    asyncio.run(_run(config, config_path))
+    return 0
+
+
+async def _run(config: Config, config_path: str) -> None:
+    if not config.server.id:
+        raise StartError("server.id: this server has none yet; run: hoodyd init")
+    lock = locks.take_daemon_lock(config.server.state_dir)
+    db = Database(config.database.url)
+    try:
+        await locks.wait_for_children(config.server.state_dir)
+        _check_free("server.listen", config.listen)
+        _check_free("peer.listen", config.peer_listen)
+        await db.check()
+        async with db.write() as tx:
+            await setup.register(tx, config)
+        await Service(config, config_path, db).run()
+    finally:
+        await db.close()
+        os.close(lock)
+
+
+def _check_free(key: str, address: Address) -> None:
+    """Exporters share their port among themselves; so a stranger on it is looked for here."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            raise StartError(f"{key}: cannot listen on {address}: {error.strerror}") from None
+
+
+class Service:
+    """One server's daemon, with everything that it runs."""
+
+    def __init__(self, config: Config, config_path: str, db: Database) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._db = db
+        self._condition = Condition()
+        self._abandon = {job_type: action.abandon for job_type, action in ACTIONS.items()}
+        policy = Policy(config.timing.retry_attempts, config.timing.retry_seconds)
+        self._pool = Pool(config_path, config.transfer.max_concurrent)
+        self._engine = Engine(
+            db, config.server.id, self._pool, EngineRules(policy, self._abandon), self._settled
+        )
+
+    async def run(self) -> None:
+        """Starts everything; ends it, and leaves running jobs to the next start, when told to
+        stop or when a part fails."""
+        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in self._parts(runner):
+                    group.create_task(part)
+        except* _Stopped:
+            log.info("stopped")
+        finally:
+            await runner.cleanup()
+
+    def _parts(self, runner: web.AppRunner) -> list[Coroutine[None, None, None]]:
+        return [
+            _until_told(),
+            self._keeper(),
+            *(self._exporter(number) for number in range(self._config.transfer.exporters)),
+            self._serve(runner),
+            self._beat(),
+            self._watch_keeper(),
+            self._sweep(),
+        ]
+
+    def _app(self) -> web.Application:
+        return make_app(
+            Deps(
+                db=self._db,
+                config=self._config,
+                server_id=self._config.server.id,
+                token_keys=load_keys(self._config),
+                sealing_key=read_sealing_key(self._config),
+                registry=CollectorRegistry(),
+                wake=self._engine.wake,
+                health=self._condition.health,
+            )
+        )
+
+    async def _serve(self, runner: web.AppRunner) -> None:
+        """The API answers from the beginning, so that a long start can be watched; jobs begin
+        when everything is mounted."""
+        address = self._config.listen
+        site = web.TCPSite(runner, address.host, address.port, ssl_context=_tls(self._config))
+        await site.start()
+        log.info("listening", address=str(address))
+        await self._condition.mounted.wait()
+        await self._pool.warm()
+        await self._engine.run()
+
+    def _settled(self, _job: Job) -> None:
+        self._condition.collect_soon()
+
+    async def _keeper(self) -> None:
+        await keep_alive(
+            "keeper",
+            self._config_path,
+            self._condition.keeper_started,
+            self._condition.keeper_said,
+        )
+
+    async def _exporter(self, number: int) -> None:
+        def started(_child: Child) -> None:
+            self._condition.listening.discard(number)
+
+        async def said(message: Message) -> None:
+            if "listening" in message:
+                self._condition.listening.add(number)
+
+        await keep_alive("exporter", self._config_path, started, said)
+
+    async def _beat(self) -> None:
+        """The heartbeat: this server lives, and its storage has this much room."""
+        await self._condition.mounted.wait()
+        while True:
+            if self._condition.capacity is not None:
+                try:
+                    async with self._db.write() as tx:
+                        await servers.beat(
+                            tx, self._config.server.id, self._condition.capacity, now()
+                        )
+                except CatalogueError as error:
+                    log.error("no heartbeat", reason=error.message)
+            await self._condition.changed(self._config.timing.heartbeat_seconds)
+
+    async def _watch_keeper(self) -> None:
+        """Ends a keeper that is silent: something that it touches hangs. A new one is started."""
+        while True:
+            await asyncio.sleep(self._config.timing.heartbeat_seconds)
+            keeper, silent = self._condition.keeper, self._condition.silent_seconds()
+            if keeper is not None and silent > KEEPER_SILENT_SECONDS:
+                self._condition.storage_failure = f"no answer for {int(silent)} s"
+                await keeper.kill()
+
+    async def _sweep(self) -> None:
+        silent = timedelta(seconds=self._config.timing.server_lost_seconds)
+        while True:
+            try:
+                await sweep.fail_lost(self._db, silent, self._abandon)
+                await sweep.forget_old(self._db)
+            except CatalogueError as error:
+                log.error("sweep failed", reason=error.message)
+            await asyncio.sleep(self._config.timing.sweep_seconds)
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if not config.server.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.server.tls_cert, config.server.tls_key)
+    return context
+
+
+async def _until_told() -> None:
+    """Raises _Stopped at SIGTERM or SIGINT, which ends the other parts."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
+    raise _Stopped

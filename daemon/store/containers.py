@@ -1,0 +1,80 @@
+"""Containers' records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import and_, func, not_, select
+from sqlalchemy import delete as delete_from
+
+from daemon.model import Container, Status
+from daemon.store import rows
+from daemon.store.database import Tx
+from daemon.store.schema import containers
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFilter:
+    """Which containers a list shows: those that match every field that is not None."""
+
+    owner_id: str | None = None
+    project_id: str | None = None
+    server_id: str | None = None
+    source_container_id: str | None = None
+    status: Status | None = None
+
+
+async def insert(tx: Tx, container: Container) -> None:
+    """Add a container. Raises Conflict("container_name") or Conflict("ssh_key")."""
+    await rows.add(tx, containers, container)
+
+
+async def get(tx: Tx, container_id: str) -> Container | None:
+    """The container with this id."""
+    wanted = select(containers).where(containers.c.id == container_id)
+    return await rows.one(tx, Container, wanted)
+
+
+async def change(tx: Tx, container_id: str, **columns: object) -> bool:
+    """Set columns of a container; False where it is gone. Raises Conflict as `insert` does."""
+    return await rows.change(tx, containers, container_id, columns)
+
+
+async def delete(tx: Tx, container_id: str) -> None:
+    """Forget a container."""
+    await tx.execute(delete_from(containers).where(containers.c.id == container_id))
+
+
+async def page(
+    tx: Tx, wanted: ContainerFilter, page: int, limit: int
+) -> tuple[list[Container], int]:
+    """One page of the containers that are wanted, and how many there are."""
+    return await rows.page(
+        tx, Container, containers, rows.matches(containers, wanted), rows.cut(page, limit)
+    )
+
+
+async def live_on(tx: Tx, server_id: str) -> int:
+    """How many places of `max_containers` are taken on a server: a container in `error` that
+    never had a filesystem takes none."""
+    empty = and_(containers.c.status == Status.ERROR, containers.c.generation_id.is_(None))
+    taken = select(func.count()).where(containers.c.server_id == server_id, not_(empty))
+    return (await tx.execute(taken)).scalar_one()
+
+
+async def names(tx: Tx, project_id: str) -> set[str]:
+    """The names that are taken in a project."""
+    taken = select(containers.c.name).where(containers.c.project_id == project_id)
+    return set((await tx.execute(taken)).scalars())
+
+
+async def copies_of(tx: Tx, source_id: str) -> list[Container]:
+    """The containers that were copied from this one."""
+    wanted = select(containers).where(containers.c.source_container_id == source_id)
+    return await rows.every(tx, Container, wanted.order_by(containers.c.id))
+
+
+async def on_server(tx: Tx, server_id: str) -> list[Container]:
+    """The containers of a server."""
+    wanted = select(containers).where(containers.c.server_id == server_id)
+    return await rows.every(tx, Container, wanted.order_by(containers.c.id))

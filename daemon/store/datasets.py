@@ -1,0 +1,61 @@
+"""Datasets that the catalogue knows."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete as delete_from
+from sqlalchemy import select
+from sqlalchemy.sql.elements import ColumnElement
+
+from daemon.model import DatasetRow
+from daemon.store import rows
+from daemon.store.database import Tx
+from daemon.store.schema import datasets
+
+
+async def insert(tx: Tx, dataset: DatasetRow) -> None:
+    """Add a dataset, before it is made. Raises Conflict("dataset_path")."""
+    await rows.add(tx, datasets, dataset)
+
+
+async def get(tx: Tx, dataset_id: str) -> DatasetRow | None:
+    """The dataset with this id."""
+    return await rows.one(tx, DatasetRow, select(datasets).where(datasets.c.id == dataset_id))
+
+
+async def by_path(tx: Tx, server_id: str, path: str) -> DatasetRow | None:
+    """The dataset of a server at this path."""
+    at = (datasets.c.server_id == server_id, datasets.c.path == path)
+    return await rows.one(tx, DatasetRow, select(datasets).where(*at))
+
+
+async def on_server(tx: Tx, server_id: str) -> list[DatasetRow]:
+    """All datasets of a server, oldest first."""
+    return await _every(tx, datasets.c.server_id == server_id)
+
+
+async def of_generation(tx: Tx, server_id: str, generation_id: str) -> list[DatasetRow]:
+    """A server's datasets with snapshots of a generation: the generation itself where it lives
+    there, and its mirrors; oldest first."""
+    return await _every(
+        tx, datasets.c.server_id == server_id, datasets.c.generation_id == generation_id
+    )
+
+
+async def of_container(tx: Tx, container_id: str) -> list[DatasetRow]:
+    """The datasets that were made for a container, oldest first."""
+    return await _every(tx, datasets.c.container_id == container_id)
+
+
+async def change(tx: Tx, dataset_id: str, **columns: object) -> bool:
+    """Set columns of a dataset; False where it is gone."""
+    return await rows.change(tx, datasets, dataset_id, columns)
+
+
+async def delete(tx: Tx, dataset_id: str) -> None:
+    """Forget a dataset, after it was destroyed."""
+    await tx.execute(delete_from(datasets).where(datasets.c.id == dataset_id))
+
+
+async def _every(tx: Tx, *wanted: ColumnElement[bool]) -> list[DatasetRow]:
+    order = (datasets.c.created_at, datasets.c.id)
+    return await rows.every(tx, DatasetRow, select(datasets).where(*wanted).order_by(*order))

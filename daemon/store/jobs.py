@@ -1,0 +1,269 @@
+"""Jobs: made, found, claimed, moved. Every change of state goes through `daemon.states`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypedDict, Unpack
+
+from sqlalchemy import and_, delete, exists, func, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from daemon.errors import JobError, LeaseLost
+from daemon.model import Job, JobState, JobType, Json
+from daemon.states import ENDED, Move, after
+from daemon.store import events, rows
+from daemon.store.database import Tx
+from daemon.store.schema import ACTIVE, containers, jobs
+from daemon.store.sequence import next_sequence
+
+_TOO_LATE = ("switch", "release")
+"""The steps from which on a job cannot be cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows: those that match every field that is not None.
+
+    `user_id`: the jobs that this user asked for, and those of the user's containers.
+    """
+
+    user_id: str | None = None
+    container_id: str | None = None
+    state: JobState | None = None
+    type: JobType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The jobs of one type and state."""
+
+    type: JobType
+    state: JobState
+    count: int
+
+
+class Outcome(TypedDict, total=False):
+    """What a move leaves on a job: a result or an error at its end, or when to try again."""
+
+    result: Json | None
+    error: Json | None
+    not_before: datetime | None
+
+
+async def insert(tx: Tx, job: Job) -> Job:
+    """Add a queued job; returns it with its sequence.
+
+    Raises Conflict("job") where the container has a job that has not ended; a delete stands in
+    the way of other deletes only, and nothing else in its.
+    """
+    placed = replace(job, sequence=await next_sequence(tx))
+    await rows.add(tx, jobs, placed)
+    await _tell(tx, placed, placed.created_at)
+    return placed
+
+
+async def get(tx: Tx, job_id: str) -> Job | None:
+    """The job with this id."""
+    return await rows.one(tx, Job, select(jobs).where(jobs.c.id == job_id))
+
+
+async def page(tx: Tx, wanted: JobFilter, page: int, limit: int) -> tuple[list[Job], int]:
+    """One page of the jobs that are wanted, and how many there are."""
+    where = rows.matches(jobs, replace(wanted, user_id=None))
+    if wanted.user_id is not None:
+        owned = select(containers.c.id).where(containers.c.owner_id == wanted.user_id)
+        where.append(or_(jobs.c.user_id == wanted.user_id, jobs.c.container_id.in_(owned)))
+    return await rows.page(tx, Job, jobs, where, rows.cut(page, limit))
+
+
+async def active_for(tx: Tx, container_id: str) -> Job | None:
+    """The job that a container is busy with or waits for: the oldest that has not ended."""
+    found = await _every(tx, jobs.c.container_id == container_id, _active())
+    return found[0] if found else None
+
+
+async def readers_of(tx: Tx, source_container_id: str) -> list[Job]:
+    """The jobs that read a container, or will."""
+    return await _every(tx, jobs.c.source_container_id == source_container_id, _active())
+
+
+async def of_server_active(tx: Tx, server_id: str) -> list[Job]:
+    """The jobs of a server that have not ended, oldest first."""
+    return await _every(tx, jobs.c.server_id == server_id, _active())
+
+
+async def active(tx: Tx) -> list[Job]:
+    """All jobs that have not ended, of every server, oldest first."""
+    return await _every(tx, _active())
+
+
+async def running_on(tx: Tx, server_id: str) -> list[Job]:
+    """The running jobs of a server, oldest first."""
+    return await _every(tx, jobs.c.server_id == server_id, jobs.c.state == JobState.RUNNING)
+
+
+async def lost(tx: Tx, now: datetime) -> list[Job]:
+    """The running jobs whose lease is over."""
+    return await _every(tx, jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now)
+
+
+async def count_active(tx: Tx, user_id: str) -> int:
+    """How many jobs of a user have not ended."""
+    mine = select(func.count()).where(jobs.c.user_id == user_id, _active())
+    return (await tx.execute(mine)).scalar_one()
+
+
+async def census(tx: Tx, server_id: str) -> list[Group]:
+    """How many jobs of a server there are of each type and state."""
+    groups = (jobs.c.type, jobs.c.state)
+    counted = select(*groups, func.count().label("count")).where(jobs.c.server_id == server_id)
+    return await rows.every(tx, Group, counted.group_by(*groups))
+
+
+async def oldest(tx: Tx, server_id: str, state: JobState) -> datetime | None:
+    """When the oldest of a server's jobs in this state was made."""
+    made = select(func.min(jobs.c.created_at))
+    mine = made.where(jobs.c.server_id == server_id, jobs.c.state == state)
+    found: datetime | None = (await tx.execute(mine)).scalar_one()
+    return found
+
+
+async def request_cancel(tx: Tx, job_id: str) -> Job | None:
+    """Ask a job to stop; None where it is too late: it has ended, or is about to switch."""
+    cancellable = and_(
+        jobs.c.id == job_id, _active(), func.coalesce(jobs.c.step, "").not_in(_TOO_LATE)
+    )
+    asked = update(jobs).where(cancellable).values(cancel_requested=True).returning(jobs)
+    return await rows.one(tx, Job, asked)
+
+
+async def claim(tx: Tx, server_id: str, now: datetime, lease_until: datetime) -> Job | None:
+    """Begin the next attempt of the oldest job of this server that may run; None for none.
+
+    The jobs of a container run one after the other in their order. A delete also waits for older
+    jobs that read the container. A job that is to be cancelled does not wait for its retry.
+    """
+    other = jobs.alias()
+    before = and_(other.c.state.in_(ACTIVE), other.c.sequence < jobs.c.sequence)
+    due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now, jobs.c.cancel_requested)
+    ready = select(jobs).where(
+        jobs.c.server_id == server_id,
+        jobs.c.state == JobState.QUEUED,
+        due,
+        ~exists().where(before, other.c.container_id == jobs.c.container_id),
+        or_(
+            jobs.c.type != JobType.DELETE,
+            ~exists().where(before, other.c.source_container_id == jobs.c.container_id),
+        ),
+    )
+    job = await rows.one(tx, Job, ready.order_by(jobs.c.sequence).limit(1))
+    if job is None:
+        return None
+    return await _moved(
+        tx,
+        job,
+        Move.CLAIM,
+        now,
+        attempt=job.attempt + 1,
+        started_at=job.started_at or now,
+        lease_until=lease_until,
+        not_before=None,
+    )
+
+
+async def renew(
+    tx: Tx, server_id: str, job_ids: Collection[str], lease_until: datetime
+) -> set[str]:
+    """Prolong the leases of a server's running jobs; the ids of those that still run."""
+    mine = (jobs.c.server_id == server_id, jobs.c.id.in_(job_ids))
+    running = update(jobs).where(*mine, jobs.c.state == JobState.RUNNING)
+    kept = await tx.execute(running.values(lease_until=lease_until).returning(jobs.c.id))
+    return set(kept.scalars())
+
+
+async def next_due(tx: Tx, server_id: str) -> datetime | None:
+    """When the first of a server's queued jobs that wait for a time may be claimed; a time that
+    is past says that the job waits for other jobs."""
+    waiting = (jobs.c.server_id == server_id, jobs.c.state == JobState.QUEUED)
+    first: datetime | None = await tx.scalar(select(func.min(jobs.c.not_before)).where(*waiting))
+    return first
+
+
+async def still_ours(tx: Tx, job: Job) -> None:
+    """Raise LeaseLost unless this attempt of the job is running; in a transaction that writes,
+    it stays so until the commit."""
+    if await rows.one(tx, Job, select(jobs).where(_attempt(job))) is None:
+        raise LeaseLost(f"attempt {job.attempt} of job {job.id} is over")
+
+
+async def save(
+    tx: Tx,
+    job: Job,
+    *,
+    step: str | None = None,
+    checkpoint: Json | None = None,
+    progress: Json | None = None,
+) -> Job:
+    """Note how far this attempt is; what is None stays as it is.
+
+    Raises LeaseLost when the attempt is over, and JobError(CANCELLED) for the step `switch` of a
+    job that is to be cancelled: whoever comes first, the switch or the cancel, wins.
+    """
+    given = {"step": step, "checkpoint": checkpoint, "progress": progress}
+    columns = {name: value for name, value in given.items() if value is not None}
+    guard = _attempt(job)
+    if step == "switch":
+        guard = and_(guard, ~jobs.c.cancel_requested)
+    saved = await rows.one(tx, Job, update(jobs).where(guard).values(**columns).returning(jobs))
+    if saved is None:
+        await still_ours(tx, job)
+        raise JobError("CANCELLED", "the job was cancelled before its switch")
+    return saved
+
+
+async def move(tx: Tx, job: Job, move: Move, *, at: datetime, **outcome: Unpack[Outcome]) -> Job:
+    """Make a move of the state table, and note the event.
+
+    Raises IllegalTransition where the table has no such arrow from `job.state`, and LeaseLost
+    where the job is no longer in that state and attempt.
+    """
+    finished_at = at if after(job.state, move) in ENDED else None
+    return await _moved(tx, job, move, at, finished_at=finished_at, lease_until=None, **outcome)
+
+
+async def purge(tx: Tx, at: datetime) -> int:
+    """Forget the jobs that ended before `at`; how many they were."""
+    return (await tx.execute(delete(jobs).where(jobs.c.finished_at < at))).rowcount
+
+
+async def _moved(tx: Tx, job: Job, move: Move, at: datetime, **columns: object) -> Job:
+    state = after(job.state, move)
+    same = (jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.attempt == job.attempt)
+    moved = await rows.one(
+        tx, Job, update(jobs).where(*same).values(state=state, **columns).returning(jobs)
+    )
+    if moved is None:
+        raise LeaseLost(f"job {job.id} is no longer {job.state} in attempt {job.attempt}")
+    await _tell(tx, moved, at)
+    return moved
+
+
+async def _tell(tx: Tx, job: Job, at: datetime) -> None:
+    data: Json = {"type": job.type, "state": job.state, "attempt": job.attempt}
+    await events.add(tx, "job", job.container_id, job.id, data, at=at)
+
+
+async def _every(tx: Tx, *wanted: ColumnElement[bool]) -> list[Job]:
+    return await rows.every(tx, Job, select(jobs).where(*wanted).order_by(jobs.c.sequence))
+
+
+def _active() -> ColumnElement[bool]:
+    return jobs.c.state.in_(ACTIVE)
+
+
+def _attempt(job: Job) -> ColumnElement[bool]:
+    return and_(
+        jobs.c.id == job.id, jobs.c.attempt == job.attempt, jobs.c.state == JobState.RUNNING
+    )

@@ -1,0 +1,58 @@
+"""The real parts that tests run on: a private zfs-fuse and its pools.
+
+The mount namespace is entered when pytest starts, before it has threads; the daemon is started
+when the first test asks for a pool. Everything is gone when pytest ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from transfer.storage import private_zfs
+
+POOL_BYTES = 256 << 20
+ZFS_MISSING = private_zfs.available()
+
+MakePool = Callable[..., str]
+
+
+def pytest_configure() -> None:
+    if ZFS_MISSING is None:
+        private_zfs.enter_namespace()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("zfs") is None or ZFS_MISSING is None:
+        return
+    reason = f"no private zfs-fuse: {ZFS_MISSING}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def zfs_daemon() -> Iterator[private_zfs.PrivateZfs]:
+    """A private zfs-fuse, one for the whole run."""
+    with private_zfs.PrivateZfs() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def zfs_pool(zfs_daemon: private_zfs.PrivateZfs) -> Iterator[MakePool]:
+    """Makes pools: `zfs_pool("a")`, `zfs_pool("b", size_bytes=…)` -> the pool's name."""
+    made: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="hoody-pools-") as directory:
+
+        def make(pool: str, size_bytes: int = POOL_BYTES) -> str:
+            zfs_daemon.create_pool(pool, str(Path(directory) / pool), size_bytes)
+            made.append(pool)
+            return pool
+
+        yield make
+        for pool in made:
+            zfs_daemon.destroy_pool(pool)

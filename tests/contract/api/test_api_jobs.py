@@ -1,0 +1,134 @@
+"""Jobs: seen, waited for, cancelled; and how many a user may have."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from api_world import Api
+
+from daemon.model import Job, JobState, JobType, now
+from daemon.states import Move
+from daemon.store import jobs
+
+
+async def _run(api: Api) -> Job:
+    async with api.world.db.write() as tx:
+        claimed = await jobs.claim(tx, api.world.here.id, now(), now() + timedelta(seconds=30))
+    assert claimed is not None
+    return claimed
+
+
+async def test_a_job(api: Api) -> None:
+    source = await api.world.container("source")
+    copied = await api.world.copy_of(source)
+    made = await api.world.job(copied, JobType.COPY, source_container_id=source.id)
+    running = await _run(api)
+    progress = {"bytes_total": 1000, "bytes_done": 413, "rate_bytes_per_second": 100}
+    async with api.world.db.write() as tx:
+        await jobs.save(tx, running, step="transfer", progress=progress | {"bytes_wire": 99})
+    data = (await api.get(f"/jobs/{made.id}")).data
+    assert {key: data[key] for key in ("id", "type", "state", "step", "attempt")} == {
+        "id": made.id,
+        "type": "copy",
+        "state": "running",
+        "step": "transfer",
+        "attempt": 1,
+    }
+    assert data["progress"] == {
+        "percent": 41.3,
+        "bytes_total": 1000,
+        "bytes_done": 413,
+        "bytes_wire": 99,
+        "rate_bytes_per_second": 100,
+        "eta_seconds": 6,
+    }
+    assert (data["container_id"], data["source_container_id"]) == (copied.id, source.id)
+    assert data["finished_at"] is data["result"] is data["error"] is None
+    assert data["started_at"].endswith("Z")
+
+
+async def test_list(api: Api) -> None:
+    first, second = await api.world.container("one"), await api.world.container("two")
+    copy = await api.world.job(first, JobType.COPY)
+    stop = await api.world.job(second, JobType.STOP, created_at=copy.created_at)
+    asked = {
+        "": {copy.id, stop.id},
+        f"?container_id={first.id}": {copy.id},
+        "?type=stop": {stop.id},
+        "?state=running": set(),
+        "?state=queued&limit=100": {copy.id, stop.id},
+    }
+    for query, wanted in asked.items():
+        data = (await api.get(f"/jobs{query}")).data
+        assert {job["id"] for job in data["jobs"]} == wanted
+        assert data["pagination"]["total"] == len(wanted)
+
+
+async def test_wait_until_the_end(api: Api) -> None:
+    job = await api.world.job(await api.world.container(), JobType.STOP)
+    waiting = asyncio.create_task(api.get(f"/jobs/{job.id}/wait?timeout=300"))
+    running = await _run(api)
+    async with api.world.db.write() as tx:
+        await jobs.move(tx, running, Move.SUCCEED, at=now(), result={"downtime_seconds": 0})
+    reply = await waiting
+    assert reply.status == 200
+    assert reply.data["state"] == "succeeded"
+    assert reply.data["result"] == {"downtime_seconds": 0}
+    assert reply.data["progress"]["percent"] == 100.0
+
+
+async def test_wait_until_the_timeout(api: Api) -> None:
+    job = await api.world.job(await api.world.container())
+    reply = await api.get(f"/jobs/{job.id}/wait?timeout=0")
+    assert (reply.status, reply.data["state"]) == (200, "queued")
+
+
+@pytest.mark.parametrize("timeout", ["301", "-1", "x", "1.5", ""])
+async def test_wait_within_limits(timeout: str, api: Api) -> None:
+    job = await api.world.job(await api.world.container())
+    reply = await api.get(f"/jobs/{job.id}/wait?timeout={timeout}")
+    assert reply.refusal == (400, "VALIDATION_ERROR")
+
+
+async def test_cancel(api: Api) -> None:
+    job = await api.world.job(await api.world.container())
+    for _ in range(2):
+        reply = await api.post(f"/jobs/{job.id}/cancel")
+        assert (reply.status, reply.data["cancel_requested"]) == (200, True)
+    assert (await api.world.the_job()).cancel_requested
+    assert api.world.wakes == 2
+
+
+async def test_cancel_too_late(api: Api) -> None:
+    job = await api.world.job(await api.world.container(), JobType.STOP)
+    running = await _run(api)
+    async with api.world.db.write() as tx:
+        await jobs.save(tx, running, step="switch")
+    reply = await api.post(f"/jobs/{job.id}/cancel")
+    assert reply.refusal == (409, "JOB_NOT_CANCELLABLE")
+    async with api.world.db.write() as tx:
+        await jobs.move(tx, running, Move.FAIL, at=now(), error={"code": "INTERNAL_ERROR"})
+    reply = await api.post(f"/jobs/{job.id}/cancel")
+    assert reply.refusal == (409, "JOB_NOT_CANCELLABLE")
+    assert reply.body["details"]["state"] == "failed"
+
+
+@pytest.mark.parametrize("world", [{"jobs_per_user": 2}], indirect=True)
+async def test_too_many_unfinished_jobs(api: Api) -> None:
+    source = await api.world.container()
+    path, body = f"/containers/{source.id}/copy", {"target_project_id": api.world.home.id}
+    assert [(await api.post(path, body)).status for _ in range(2)] == [201, 201]
+    reply = await api.post(path, body)
+    assert reply.refusal == (429, "RATE_LIMITED")
+    assert int(reply.headers["Retry-After"]) > 0
+    assert len(await api.world.all_containers()) == 3
+
+
+async def test_the_jobs_of_a_container_that_is_gone_stay_readable(api: Api) -> None:
+    job = await api.world.job(await api.world.container(), JobType.DELETE)
+    ended = replace(job, state=JobState.SUCCEEDED)
+    assert ended.container_id == job.container_id
+    assert (await api.get(f"/jobs/{job.id}")).data["id"] == job.id

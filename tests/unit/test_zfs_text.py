@@ -1,0 +1,108 @@
+"""What `zfs` says, as values: with the very words of zfs-fuse 0.7.0."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from transfer.command import Output
+from transfer.errors import (
+    CommandFailed,
+    DatasetBusy,
+    DatasetMissing,
+    InsufficientStorage,
+    SnapshotMissing,
+    SourceChanged,
+    StreamCorrupt,
+    TransferError,
+)
+from transfer.storage import zfs_text
+from transfer.storage.zfs_stream import RECORD_BYTES, StreamHead, stream_head
+
+ROOT = "tank/hoody"
+
+
+def row(name: str, **values: str) -> str:
+    keys = {
+        key.replace("hoody_", "hoody:").replace("_", "-"): value for key, value in values.items()
+    }
+    return "".join(f"{name}\t{key}\t{keys.get(key, '-')}\n" for key in zfs_text.PROPERTIES)
+
+
+def dataset_row(path: str, **values: str) -> str:
+    return row(f"{ROOT}/{path}", **({"guid": "1", "used": "10", "referenced": "5"} | values))
+
+
+def snapshot_row(name: str, guid: str, order: str) -> str:
+    given = {"guid": guid, "createtxg": order, "used": "3", "referenced": "4", "userrefs": "2"}
+    return row(f"{ROOT}/{name}", **given)
+
+
+def test_datasets_snapshots_and_origins() -> None:
+    text = (
+        row(ROOT, guid="9", used="1", referenced="1")
+        + dataset_row("containers")
+        + dataset_row("containers/c")
+        + dataset_row("containers/c/g", origin=f"{ROOT}/mirrors/m@h-1")
+        + dataset_row("mirrors/m", hoody_head="102")
+        + snapshot_row("mirrors/m@h-2", "102", "20")
+        + snapshot_row("mirrors/m@h-1", "101", "3")
+        + dataset_row("mirrors/p", hoody_partial="on", origin="other/x@y")
+    )
+    found = zfs_text.rows(text)
+    assert zfs_text.origins(found) == {"other/x@y"}
+    generation, mirror, partial = zfs_text.datasets(ROOT, found, {})
+    assert (generation.path, generation.origin) == ("containers/c/g", "101")
+    assert [(one.guid, one.name) for one in mirror.snapshots] == [("101", "h-1"), ("102", "h-2")]
+    assert (mirror.snapshots[0].holds, mirror.snapshots[0].dataset) == (2, "mirrors/m")
+    assert not mirror.head_differs
+    assert generation.head_differs
+    assert partial.partial
+    assert partial.origin == "other/x@y"
+
+
+SAID = [
+    ("cannot destroy 'a/m@h-1': dataset is busy", DatasetBusy),
+    ("umount: /m: target is busy.\ncannot unmount '/m': umount failed", DatasetBusy),
+    ("cannot destroy 'a/m@s': snapshot has dependent clones\nuse '-R' to …", DatasetBusy),
+    ("cannot hold 'a/m@zz': dataset does not exist", SnapshotMissing),
+    ("cannot open 'a/nope': dataset does not exist", DatasetMissing),
+    ("WARNING: could not send a/m@nn: does not exist", SourceChanged),
+    ("warning: cannot send 'a/m@s2': incremental source (@nn) does not exist", SourceChanged),
+    ("warning: cannot send 'a/m@s2': not an earlier snapshot from the same fs", SourceChanged),
+    ("most recent snapshot of b/m/k does not\nmatch incremental source", SourceChanged),
+    ("cannot receive: local origin for clone c/m/k2@y1 does not exist", SourceChanged),
+    ("cannot receive new filesystem stream: out of space", InsufficientStorage),
+    ("cannot receive new filesystem stream: invalid backup stream", StreamCorrupt),
+    ("cannot receive: failed to read from stream", StreamCorrupt),
+    ("cannot receive new filesystem stream: invalid stream (checksum mismatch)", StreamCorrupt),
+    ("something else", CommandFailed),
+    ("", CommandFailed),
+]
+
+
+@pytest.mark.parametrize(("said", "kind"), SAID)
+def test_words_become_errors(said: str, kind: type[TransferError]) -> None:
+    error = zfs_text.failure(Output(("zfs", "x"), 1, "", said))
+    assert type(error) is kind
+    assert error.evidence["stderr"] == " ".join(said.split())
+
+
+def test_harmless_words() -> None:
+    two = "cannot hold 'a@b': tag already exists on this dataset\ncannot hold 'a@c': odd\n"
+    assert zfs_text.only_says(Output(("zfs",), 0, "", two))
+    assert not zfs_text.only_says(Output(("zfs",), 1, "", two), "tag already exists")
+    assert zfs_text.only_says(Output(("zfs",), 1, "", two), "tag already exists", "odd")
+    assert not zfs_text.only_says(Output(("zfs",), 1, "", ""), "odd")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_head_of_a_stream(order: str) -> None:
+    name = b"tank/x@h-1".ljust(256, b"\0")
+    start = struct.pack(order + "IIQQQIIQQ256s", 0, 0, 0x2F5BACBAC, 1, 0, 2, 1, 7, 5, name)
+    assert len(start) == RECORD_BYTES
+    assert stream_head(start + b"more") == StreamHead("7", "5", "h-1", clone=True)
+    for bad in (start[:-1], b"\0" * RECORD_BYTES, b""):
+        with pytest.raises(StreamCorrupt):
+            stream_head(bad)

@@ -1,0 +1,138 @@
+"""The stages between a logical stream and its frames: zstd, and the digest of the whole.
+
+Both are plain objects with feed and finish. They do CPU work only and are meant to be called
+from a thread, one call at a time.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import zstandard
+from xxhash import xxh3_128
+
+from transfer.errors import StreamCorrupt
+from transfer.frames import Flag, Frame, FrameType, FrameWriter
+
+BLOCK_BYTES = 1 << 20  # of the logical stream, in one DATA frame at most
+
+_AUTO_LEVEL = 3
+_LEVELS = range(1, 20)
+_TRAILER = struct.Struct(">QQ16s")
+_MISSES_MAX = 4  # so many blocks in a row did not compress: the data is taken for incompressible
+_PROBE_EVERY = 8  # and from then on only each eighth block is tried
+
+
+def level_of(compression: str) -> int | None:
+    """The zstd level of `auto`, `none` (None) or `1`..`19`. Raises ValueError for another text."""
+    if compression == "auto":
+        return _AUTO_LEVEL
+    if compression == "none":
+        return None
+    if compression.isdecimal() and int(compression) in _LEVELS:
+        return int(compression)
+    raise ValueError(f"compression is auto, none or 1..19, not {compression!r}")
+
+
+def pack(block: bytes, compressor: zstandard.ZstdCompressor) -> tuple[bytes, Flag]:
+    """The block compressed, or as it is where that saves less than a thirty-second."""
+    packed = compressor.compress(block)
+    if len(packed) < len(block) - len(block) // 32:
+        return packed, Flag.ZSTD
+    return block, Flag.NONE
+
+
+def unpack(payload: bytes, flags: Flag, bytes_max: int) -> bytes:
+    """What `pack` was given; no more than `bytes_max`. Raises StreamCorrupt."""
+    if Flag.ZSTD not in flags:
+        if len(payload) > bytes_max:
+            raise StreamCorrupt("a block is too large", bytes=len(payload))
+        return payload
+    try:
+        # The library allocates what the frame declares, so that is judged first.
+        declared = zstandard.frame_content_size(payload)
+        if not 0 < declared <= bytes_max:
+            raise StreamCorrupt("a compressed block declares a wrong size", bytes=declared)
+        return zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise StreamCorrupt(f"a compressed block is damaged: {error}") from error
+
+
+class Encoder:
+    """Turns a logical stream into DATA frames and a trailer."""
+
+    def __init__(self, writer: FrameWriter, compression: str = "auto") -> None:
+        level = level_of(compression)
+        self._writer = writer
+        self._compressor = None if level is None else zstandard.ZstdCompressor(level=level)
+        self._adaptive = compression == "auto"
+        self._misses = 0
+        self._count = 0
+        self._bytes = 0
+        self._whole = xxh3_128()
+
+    def feed(self, block: bytes) -> bytes:
+        """The frame of one block of 1 to BLOCK_BYTES bytes."""
+        if not 0 < len(block) <= BLOCK_BYTES:
+            raise ValueError(f"a block has 1 to {BLOCK_BYTES} bytes, not {len(block)}")
+        self._whole.update(block)
+        self._count += 1
+        self._bytes += len(block)
+        if self._compressor is None or not self._worth_a_try():
+            return self._writer.frame(FrameType.DATA, block)
+        payload, flags = pack(block, self._compressor)
+        self._misses = 0 if flags else self._misses + 1
+        return self._writer.frame(FrameType.DATA, payload, flags)
+
+    def finish(self) -> bytes:
+        """The trailer."""
+        payload = _TRAILER.pack(self._count, self._bytes, self._whole.digest())
+        return self._writer.frame(FrameType.TRAILER, payload)
+
+    def _worth_a_try(self) -> bool:
+        if not self._adaptive or self._misses < _MISSES_MAX:
+            return True
+        return self._count % _PROBE_EVERY == 0
+
+
+class Decoder:
+    """Turns DATA frames back into the logical stream and holds the trailer against it."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._bytes = 0
+        self._whole = xxh3_128()
+        self._ended = False
+
+    def feed(self, frame: Frame) -> bytes:
+        """The frame's block; empty for the trailer. Raises StreamCorrupt."""
+        if self._ended:
+            raise StreamCorrupt("a frame after the trailer", type=frame.type.name)
+        if frame.type is FrameType.TRAILER:
+            self._check(frame.payload)
+            self._ended = True
+            return b""
+        if frame.type is not FrameType.DATA:
+            raise StreamCorrupt("a frame that is no data", type=frame.type.name)
+        block = unpack(frame.payload, frame.flags, BLOCK_BYTES)
+        self._whole.update(block)
+        self._count += 1
+        self._bytes += len(block)
+        return block
+
+    def finish(self) -> None:
+        """The frames have ended. Raises StreamCorrupt where the trailer has not come."""
+        if not self._ended:
+            raise StreamCorrupt("the stream ends without its trailer", blocks=self._count)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the trailer has come, and matched."""
+        return self._ended
+
+    def _check(self, payload: bytes) -> None:
+        arrived = _TRAILER.pack(self._count, self._bytes, self._whole.digest())
+        if payload != arrived:
+            raise StreamCorrupt(
+                "the stream is not what its trailer says", blocks=self._count, bytes=self._bytes
+            )

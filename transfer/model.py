@@ -1,0 +1,203 @@
+"""Frozen values that the data path passes around.
+
+A *dataset path* is relative to the storage's root and has one of three forms:
+`containers/<container_id>/<generation_id>`, `mirrors/<mirror_id>`, `images/<image_id>`.
+A *guid* is a snapshot's 64-bit identity as decimal text; it survives send and receive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Guid = str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An immutable point in time of a dataset.
+
+    `name` is `h-<24 hex>`, unique for ever. `order` grows inside one dataset (on zfs the creation
+    transaction); it says nothing across datasets. `holds` counts the storage's own holds.
+    `referenced_bytes` is what the state takes, `unique_bytes` what destroying it would free.
+    """
+
+    guid: Guid
+    name: str
+    dataset: str
+    order: int
+    referenced_bytes: int = 0
+    unique_bytes: int = 0
+    holds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One filesystem of a storage: its snapshots oldest first, and the snapshot it is a clone of.
+
+    `partial` says that a receive or an apply into it has not ended. `used_bytes` is what
+    destroying it with its snapshots would free. `head_differs` is False only where the storage
+    knows that the head holds nothing beyond the newest snapshot.
+    """
+
+    path: str
+    origin: Guid | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    partial: bool = False
+    used_bytes: int = 0
+    head_differs: bool = True
+
+    @property
+    def head(self) -> Snapshot | None:
+        """The newest snapshot."""
+        return self.snapshots[-1] if self.snapshots else None
+
+    @property
+    def is_mirror(self) -> bool:
+        """Whether only receive and trim may touch it."""
+        return self.path.startswith("mirrors/")
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Datasets joined by their origins."""
+
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, datasets: Iterable[Dataset]) -> Forest:
+        """A forest of these datasets, keyed by path."""
+        return cls({dataset.path: dataset for dataset in datasets})
+
+    def __iter__(self) -> Iterator[Dataset]:
+        return iter(self.datasets.values())
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """Every snapshot of every dataset."""
+        for dataset in self.datasets.values():
+            yield from dataset.snapshots
+
+    def find(self, guid: Guid) -> Snapshot | None:
+        """The snapshot with this guid; partial datasets do not count."""
+        for dataset in self.datasets.values():
+            if dataset.partial:
+                continue
+            for snapshot in dataset.snapshots:
+                if snapshot.guid == guid:
+                    return snapshot
+        return None
+
+    def lineage(self, guid: Guid) -> list[Snapshot]:
+        """The snapshot, then those before it in its dataset, then those of its origin's dataset
+        up to the origin, and so on to the root: newest first. Empty where it is not here."""
+        found: list[Snapshot] = []
+        seen: set[str] = set()
+        at: Guid | None = guid
+        while at is not None:
+            snapshot = self.find(at)
+            if snapshot is None or snapshot.dataset in seen:
+                break
+            seen.add(snapshot.dataset)
+            dataset = self.datasets[snapshot.dataset]
+            upto = [other for other in dataset.snapshots if other.order <= snapshot.order]
+            found += reversed(upto)
+            at = dataset.origin
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a storage can do, found out once when it is opened, never assumed from a version.
+
+    `kind` names the backend; two storages replicate natively only where it is the same.
+    `native` says that increments come as the backend's own streams, else by content diff.
+    `reflink`, `xattrs`: whether the filesystem has them. `mtime_ns`: granularity of times.
+    `growing_holes`: whether SEEK_HOLE finds the holes of sparse files.
+    """
+
+    kind: str
+    native: bool
+    reflink: bool = False
+    xattrs: bool = False
+    mtime_ns: int = 1
+    seek_hole: bool = False
+
+
+class StepKind(StrEnum):
+    """How one step moves what is missing."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    CONTENT = "content-diff"
+
+
+class Landing(StrEnum):
+    """Where a step's snapshot lands on this server."""
+
+    NEW = "new"  # a mirror of its own: a root, or a clone of the base
+    EXTEND = "extend"  # on top of the mirror whose head is the base
+    BRANCH = "branch"  # a mirror that leaves another dataset at the base, behind its head
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One send: `snapshot`, of the source's dataset `source`, comes to exist on this server.
+
+    `base` is on both servers already (None for a full send). `into` is the mirror to extend, and
+    None where a new one is to be made. `size_bytes` is an estimate for progress.
+    """
+
+    kind: StepKind
+    source: str
+    snapshot: Guid
+    name: str
+    base: Guid | None
+    landing: Landing
+    into: str | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps, in order, that make the wanted snapshots exist here; none where all are."""
+
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """The sum of the steps' estimates."""
+        return sum(step.size_bytes for step in self.steps)
+
+    @property
+    def guids(self) -> frozenset[Guid]:
+        """Every snapshot that the plan reads on the source."""
+        read = {step.snapshot for step in self.steps}
+        return frozenset(read | {step.base for step in self.steps if step.base})
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Bytes of a storage."""
+
+    total_bytes: int
+    used_bytes: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one step cost: `logical_bytes` before compression, `snapshot` as it exists here."""
+
+    step: Step
+    snapshot: Snapshot
+    logical_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transfer is. Bytes are logical, `wire_bytes` those of the peer's channels."""
+
+    done_bytes: int = 0
+    total_bytes: int = 0
+    wire_bytes: int = 0

@@ -1,0 +1,203 @@
+"""ensure(): make snapshots of a source exist on this server.
+
+One loop: look at both sides, plan, hold, take the turn for the first missing step, plan again,
+ship it, hold what landed. Every attempt plans afresh from what the storages say, so it may be
+killed at any line and started again. It sees only `Source` and `Storage`; what the catalogue has
+to know, it tells a `Ledger`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from transfer.errors import CannotExpress, InsufficientStorage, SourceChanged, VerifyMismatch
+from transfer.model import Forest, Guid, Plan, Progress, Receipt, Step, StepKind
+from transfer.plan import Here, place, plan
+from transfer.storage.base import Source, Storage
+
+OnProgress = Callable[[Progress], None]
+
+# A plan may change while it is carried out (another job ships a part of it, the source takes
+# snapshots), but it only ever gets shorter; more rounds than this mean that it does not converge.
+ROUNDS_MAX = 1000
+
+
+class Ledger(Protocol):
+    """What replication must write down, and where it waits its turn."""
+
+    async def mirrors(self, source: Forest) -> dict[str, tuple[str, ...]]:
+        """For each dataset of the source the datasets here of the same generation, oldest
+        first: where its snapshots may be."""
+        ...
+
+    async def new_mirror(self, step: Step, here: Forest) -> str:
+        """The path for a new mirror, registered before it is made; the one that an earlier
+        attempt of the same job has begun, if that is still without a snapshot `here`."""
+        ...
+
+    def turn(self, step: Step) -> AbstractAsyncContextManager[None]:
+        """The one shipper's turn for the step's generation on this server; waits for it."""
+        ...
+
+    async def landed(self, step: Step, path: str) -> None:
+        """The step's snapshot is on this server, at `path`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What shall exist: the snapshots `wanted` (oldest first) of the lineage of `source_path`.
+
+    `tag` names the holds. `full` asks for whole sends. `reserve_bytes` must stay free here.
+    """
+
+    source_path: str
+    wanted: tuple[Guid, ...]
+    tag: str
+    full: bool = False
+    reserve_bytes: int = 0
+
+
+@dataclass
+class Outcome:
+    """What ensure did: the receipts of the shipped steps, the source as it was planned on, the
+    guids that it held on both sides, and the time that went into looking and planning."""
+
+    source: Forest = field(default_factory=Forest)
+    receipts: list[Receipt] = field(default_factory=list)
+    held: set[Guid] = field(default_factory=set)
+    plan_seconds: float = 0.0
+
+    @property
+    def strategy(self) -> str:
+        """`clone` where nothing moved, else the kind of the last step: the wanted snapshot's."""
+        if not self.receipts:
+            return "clone"
+        kinds = {receipt.step.kind for receipt in self.receipts}
+        if StepKind.CONTENT in kinds:
+            based = any(receipt.step.base for receipt in self.receipts)
+            return "content-diff" if based else "full"
+        return "full" if StepKind.FULL in kinds else "incremental"
+
+    @property
+    def logical_bytes(self) -> int:
+        """Bytes before compression, of all steps."""
+        return sum(receipt.logical_bytes for receipt in self.receipts)
+
+
+class Replication:
+    """One ensure() between a source and this server's storage."""
+
+    def __init__(
+        self, source: Source, storage: Storage, ledger: Ledger, on_progress: OnProgress
+    ) -> None:
+        self._source = source
+        self._storage = storage
+        self._ledger = ledger
+        self._on_progress = on_progress
+        self._seen = Forest()
+        self._done_bytes = 0
+        self._total_bytes = 0
+
+    async def ensure(self, request: Request) -> Outcome:
+        """Returns when every wanted snapshot is here and held on both sides with the tag.
+
+        Raises what the source and the storage raise; SourceChanged where planning afresh helps.
+        """
+        native = await self._native()
+        outcome = Outcome(held=set(request.wanted))
+        planned = False
+        for _ in range(ROUNDS_MAX):
+            began = time.monotonic()
+            outcome.source, here, todo = await self._look(request, native)
+            outcome.plan_seconds += time.monotonic() - began
+            outcome.held |= todo.guids
+            await self._hold(request.tag, outcome.held, here.forest)
+            if not todo.steps:
+                return outcome
+            if not planned:
+                await self._reckon(todo, request.reserve_bytes)
+                planned = True
+            receipt = await self._take_turn(todo.steps[0], request, native)
+            if receipt is not None:
+                outcome.receipts.append(receipt)
+        raise SourceChanged("the plan does not converge", rounds=ROUNDS_MAX)
+
+    async def _native(self) -> bool:
+        theirs, ours = await self._source.traits(), await self._storage.traits()
+        if theirs.kind != ours.kind:
+            raise CannotExpress("the backends differ", source=theirs.kind, target=ours.kind)
+        return ours.native
+
+    async def _look(self, request: Request, native: bool) -> tuple[Forest, Here, Plan]:
+        source = self._seen = await self._source.lineage(request.source_path)
+        mirrors = await self._ledger.mirrors(source)
+        paths = sorted({path for group in mirrors.values() for path in group})
+        here = Here(await self._storage.inspect(paths), mirrors)
+        return source, here, plan(source, request.wanted, here, native=native, full=request.full)
+
+    async def _hold(self, tag: str, guids: set[Guid], here: Forest) -> None:
+        """Holds, before use, what the plan reads on the source and stands on here.
+
+        A content diff may stand on a base that the source has let go.
+        """
+        ours = sorted(guid for guid in guids if here.find(guid))
+        await self._storage.hold(ours, tag)
+        theirs = sorted(guid for guid in guids if self._seen.find(guid))
+        await self._source.hold(theirs, tag)
+
+    async def _reckon(self, todo: Plan, reserve_bytes: int) -> None:
+        """The total for progress, and whether there is room: before the first byte moves."""
+        self._total_bytes = sum([await self._source.size(step) for step in todo.steps])
+        room = await self._storage.capacity()
+        if room.available_bytes < self._total_bytes + reserve_bytes:
+            raise InsufficientStorage(
+                "not enough room for what would come",
+                needed_bytes=self._total_bytes + reserve_bytes,
+                available_bytes=room.available_bytes,
+            )
+        self._on_progress(Progress(0, self._total_bytes))
+
+    async def _take_turn(self, step: Step, request: Request, native: bool) -> Receipt | None:
+        """Ships the step, unless another job did so while this one waited for its turn."""
+        async with self._ledger.turn(step):
+            source, here, todo = await self._look(request, native)
+            if not todo.steps or todo.steps[0].snapshot != step.snapshot:
+                return None
+            placed = place(todo.steps[0], source, here.forest)
+            path = placed.into or await self._ledger.new_mirror(placed, here.forest)
+            return await self._ship(placed, path, request.tag)
+
+    async def _ship(self, step: Step, path: str, tag: str) -> Receipt:
+        before = self._done_bytes
+        if step.kind is StepKind.CONTENT:
+            snapshot = await self._storage.apply(step, path, self._source, self._moved)
+        else:
+            async with aclosing(self._counted(step)) as blocks:
+                snapshot = await self._storage.receive(step, path, blocks)
+        if snapshot.guid != step.snapshot:
+            raise VerifyMismatch("another snapshot arrived", wanted=step.snapshot)
+        await self._storage.hold([snapshot.guid], tag)
+        await self._ledger.landed(step, path)
+        return Receipt(step, snapshot, self._done_bytes - before)
+
+    async def _counted(self, step: Step) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._source.send(step)) as blocks:
+            async for block in blocks:
+                yield block
+                self._moved(len(block))
+
+    def _moved(self, count: int) -> None:
+        self._done_bytes += count
+        self._total_bytes = max(self._total_bytes, self._done_bytes)
+        self._on_progress(Progress(self._done_bytes, self._total_bytes))
+
+
+async def release(source: Source, storage: Storage, tag: str, guids: set[Guid]) -> None:
+    """Lets go of what ensure held, on both sides; what is left over is collect's."""
+    await storage.release(sorted(guids), tag)
+    await source.release(sorted(guids), tag)

@@ -1,0 +1,289 @@
+"""Making snapshots and live trees of a dir storage. Everything here blocks.
+
+A live tree is never linked to anything: what is linked are immutable snapshots among themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transfer.errors import SourcePathInvalid, StorageError, VerifyMismatch
+from transfer.model import Guid
+from transfer.storage.directory_layout import (
+    PASSABLE,
+    PRIVATE,
+    DatasetRecord,
+    Layout,
+    Located,
+    SnapshotRecord,
+    with_properties,
+    write_record,
+)
+from transfer.tree.copy import CopyReport, TreeCopy
+from transfer.tree.descriptor import (
+    IS_ROOT,
+    closing,
+    open_root,
+    sync_directory,
+    sync_filesystem,
+    write_durably,
+)
+from transfer.tree.index import Index, build_index, dump_index, load_index, probe
+from transfer.tree.manifest import Manifest, dump, load
+from transfer.tree.node import Kind
+from transfer.tree.remove import remove_tree
+from transfer.tree.scan import Known, Knows, Row, TreeScan, metadata_of, nothing_known
+from transfer.tree.source import OnBytes
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A snapshot whose tree stands in its building place, not published yet."""
+
+    manifest: Manifest
+    guid: Guid
+    unique_bytes: int
+    inconsistent_files: int = 0
+    dropped: Mapping[str, int] | None = None
+
+
+def publish(layout: Layout, path: str, name: str, built: Built) -> Located:
+    """Brings what was built to the disk, then makes it visible with one rename."""
+    building = layout.building(path, name)
+    head = layout.head(path)
+    record = SnapshotRecord(
+        guid=built.guid,
+        order=1 if head is None else head.record.order + 1,
+        root=built.manifest.root.hex(),
+        referenced_bytes=built.manifest.data_bytes,
+        unique_bytes=built.unique_bytes,
+        inconsistent_files=built.inconsistent_files,
+        dropped=dict(built.dropped or {}),
+    )
+    write_durably(os.path.join(building, "manifest"), dump(built.manifest))
+    write_record(os.path.join(building, "snapshot.json"), record)
+    with closing(open_root(building)) as descriptor:
+        sync_filesystem(descriptor)
+    finished = layout.snapshot(path, name)
+    os.rename(building, finished)
+    sync_directory(os.path.dirname(finished))
+    return Located(path, name, finished, record)
+
+
+def take_in(layout: Layout, tree: str, path: str, name: str, on_bytes: OnBytes) -> Located:
+    """A new dataset with one snapshot, of a directory of this machine."""
+    source = _open_import(tree)
+    with closing(source):
+        layout.make_dataset(path, DatasetRecord())
+        target_dir = _fresh_tree(layout.building(path, name))
+        with closing(open_root(target_dir)) as target:
+            copy = TreeCopy(target, on_bytes)
+            try:
+                manifest = copy.run(source)
+            except PermissionError as error:
+                raise SourcePathInvalid(f"{tree} cannot be read whole", path=tree) from error
+    return publish(layout, path, name, _built(manifest, copy.report()))
+
+
+def freeze(layout: Layout, path: str, name: str, *, reflinks: bool) -> Located:
+    """A snapshot of the live tree, or the newest one where nothing has changed since."""
+    directory = layout.existing(path)
+    live_dir = os.path.join(directory, "live")
+    if not os.path.isdir(live_dir):
+        raise StorageError(f"{path} has no live tree", path=path)
+    head = layout.head(path)
+    probe_ns = probe(os.path.join(directory, ".probe"))
+    index, base = _indexed(layout, directory)
+    with closing(open_root(live_dir)) as live:
+        if index is not None and head is not None and index.guid == head.record.guid:
+            same = unchanged_rows(live, index, head.manifest())
+            if same is not None:
+                _write_index(directory, index.guid, live, probe_ns, same)
+                return head
+        built, rows = _copy_live(layout, (path, name), live, (index, base), reflinks=reflinks)
+        if head is not None and head.record.root == built.manifest.root.hex():
+            remove_tree(layout.building(path, name))
+            found = head
+        else:
+            found = publish(layout, path, name, built)
+        _write_index(directory, found.record.guid, live, probe_ns, rows)
+    return found
+
+
+def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None:
+    """A new dataset whose live tree is a copy of a snapshot's."""
+    finished = layout.dataset(path)
+    if os.path.isdir(finished):
+        return
+    parent, name = os.path.split(finished)
+    os.makedirs(parent, mode=PASSABLE, exist_ok=True)
+    building = os.path.join(parent, f".tmp-{name}")
+    remove_tree(building)
+    os.makedirs(os.path.join(building, "live"), mode=PASSABLE)
+    for inner in ("snapshots", "holds"):
+        os.mkdir(os.path.join(building, inner), PRIVATE)
+    manifest = origin.manifest()
+    with (
+        closing(open_root(origin.tree)) as source,
+        closing(open_root(os.path.join(building, "live"))) as live,
+    ):
+        copy = TreeCopy(live, _ignore, knows=_content_of(manifest), reflinks=reflinks)
+        found = copy.run(source)
+        # Without root, owners cannot be kept; all else was hashed or reflinked.
+        if IS_ROOT and found.root != manifest.root:
+            raise VerifyMismatch(
+                "a snapshot's tree is not what its manifest says", path=origin.path
+            )
+        probe_ns = probe(os.path.join(building, ".probe"))
+        scan = TreeScan(_content_of(manifest))
+        scan.run(live)
+        _write_index(building, origin.record.guid, live, probe_ns, scan.rows)
+        live_bytes = 0 if reflinks else copy.copied_bytes
+        record = DatasetRecord(origin.record.guid, live_bytes)
+        write_record(os.path.join(building, "dataset.json"), record)
+        sync_filesystem(live)
+    os.rename(building, finished)
+    sync_directory(parent)
+
+
+def settle(layout: Layout, path: str, properties: Mapping[str, str]) -> None:
+    """Brings the live tree to the disk and remembers it as the state `written` compares with."""
+    directory = layout.existing(path)
+    probe_ns = probe(os.path.join(directory, ".probe"))
+    index, base = _indexed(layout, directory)
+    with closing(open_root(os.path.join(directory, "live"))) as live:
+        scan = TreeScan(_knows(index, base))
+        manifest = scan.run(live)
+        settled = build_index("", os.fstat(live), probe_ns, scan.rows)
+        write_durably(os.path.join(directory, "settled.manifest"), dump(manifest))
+        write_durably(os.path.join(directory, "settled.index"), dump_index(settled))
+        record = with_properties(layout.dataset_record(path), properties)
+        write_record(os.path.join(directory, "dataset.json"), record)
+        sync_filesystem(live)
+
+
+def written(layout: Layout, path: str) -> bool:
+    """Whether the live tree differs from the settled state; True where none is known."""
+    directory = layout.existing(path)
+    index = load_index(os.path.join(directory, "settled.index"))
+    if index is None:
+        return True
+    with open(os.path.join(directory, "settled.manifest"), "rb") as file:
+        manifest = load(file.read())
+    with closing(open_root(os.path.join(directory, "live"))) as live:
+        return unchanged_rows(live, index, manifest) is None
+
+
+class _Differs(Exception):
+    """The first difference was met."""
+
+
+def unchanged_rows(live: int, index: Index, manifest: Manifest) -> list[Row] | None:
+    """The files of a tree that is what the manifest says; None where it is not.
+
+    Only a file whose metadata are right but whose ctime is not the known one is read.
+    """
+
+    def known(path: bytes, stat: os.stat_result) -> Known | None:
+        entry = manifest.entry(path)
+        if entry is None or entry.kind is not Kind.FILE:
+            raise _Differs
+        if (entry.value, entry.metadata) != (stat.st_size, metadata_of(stat)):
+            raise _Differs
+        return index.known(manifest, path, stat)
+
+    scan = TreeScan(known)
+    try:
+        found = scan.run(live)
+    except _Differs:
+        return None
+    return scan.rows if found.root == manifest.root else None
+
+
+def _copy_live(
+    layout: Layout,
+    at: tuple[str, str],
+    live: int,
+    known: tuple[Index | None, Located | None],
+    *,
+    reflinks: bool,
+) -> tuple[Built, list[Row]]:
+    path, name = at
+    base = known[1]
+    target_dir = _fresh_tree(layout.building(path, name))
+    base_root = None if base is None else open_root(base.tree)
+    try:
+        with closing(open_root(target_dir)) as target:
+            copy = TreeCopy(
+                target, _ignore, knows=_knows(*known), base=base_root, reflinks=reflinks
+            )
+            manifest = copy.run(live)
+    finally:
+        if base_root is not None:
+            os.close(base_root)
+    return _built(manifest, copy.report()), copy.rows
+
+
+def _built(manifest: Manifest, report: CopyReport) -> Built:
+    return Built(
+        manifest, new_guid(), report.copied_bytes, report.inconsistent_files, report.dropped
+    )
+
+
+def new_guid() -> Guid:
+    """A random 64-bit identity as decimal text."""
+    return str(secrets.randbits(64))
+
+
+def _fresh_tree(building: str) -> str:
+    remove_tree(building)
+    tree = os.path.join(building, "tree")
+    os.makedirs(tree, mode=PRIVATE)
+    return tree
+
+
+def _indexed(layout: Layout, directory: str) -> tuple[Index | None, Located | None]:
+    """The live tree's index and the snapshot it speaks of, where both are still there."""
+    index = load_index(os.path.join(directory, "index"))
+    base = None if index is None else layout.find(index.guid)
+    return (None, None) if base is None else (index, base)
+
+
+def _knows(index: Index | None, base: Located | None) -> Knows:
+    if index is None or base is None:
+        return nothing_known
+    manifest = base.manifest()
+    return lambda path, stat: index.known(manifest, path, stat)
+
+
+def _content_of(manifest: Manifest) -> Knows:
+    """Knows every file of a tree that was made after the manifest."""
+
+    def known(path: bytes, stat: os.stat_result) -> Known | None:
+        entry = manifest.entry(path)
+        if entry is None or entry.kind is not Kind.FILE or entry.value != stat.st_size:
+            return None
+        return Known(manifest.chunk_list(path, entry))
+
+    return known
+
+
+def _write_index(directory: str, guid: Guid, live: int, probe_ns: int, rows: list[Row]) -> None:
+    index = build_index(guid, os.fstat(live), probe_ns, rows)
+    write_durably(os.path.join(directory, "index"), dump_index(index))
+
+
+def _open_import(tree: str) -> int:
+    if not os.path.isabs(tree):
+        raise SourcePathInvalid(f"{tree} is not an absolute path", path=tree)
+    try:
+        return open_root(tree)
+    except OSError as error:
+        raise SourcePathInvalid(f"{tree} is no readable directory", path=tree) from error
+
+
+def _ignore(count: int) -> None:
+    """A clone's and a snapshot's bytes are local: nobody counts them."""

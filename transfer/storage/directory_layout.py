@@ -1,0 +1,265 @@
+"""Where things lie under a dir storage's root, and what its small files say.
+
+    <root>/containers/<container>/<generation>/     or mirrors/<mirror>/, images/<image>/
+        dataset.json      origin, properties
+        live/             the writable tree, of a generation that is not retired
+        index             what `live` had in common with a snapshot (transfer/tree/index.py)
+        settled.manifest  settled.index
+                          the state that `written` compares with
+        holds/<snapshot>@<tag>
+        snapshots/<name>/ tree/ (immutable), manifest, snapshot.json
+
+Names that begin with a dot are being made or removed, and do not count: everything comes into
+being, and goes, by one rename. Nothing but the live trees is accessible to others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from transfer.errors import DatasetMissing, SnapshotMissing, StorageError
+from transfer.model import Dataset, Forest, Guid, Snapshot
+from transfer.tree.descriptor import write_durably
+from transfer.tree.manifest import Manifest, load
+
+_DATASET = re.compile(r"(containers/[\w-][\w.-]*|mirrors|images)/[\w-][\w.-]*", re.ASCII)
+_SNAPSHOT = re.compile(r"[\w-][\w.-]*", re.ASCII)
+
+PRIVATE = 0o700
+PASSABLE = 0o711  # so that a container's own users reach its live tree
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """What snapshot.json says. `root` is the manifest's root digest as hex."""
+
+    guid: Guid
+    order: int
+    root: str
+    referenced_bytes: int
+    unique_bytes: int
+    inconsistent_files: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """What dataset.json says. `live_bytes` were copied to make the live tree."""
+
+    origin: Guid | None = None
+    live_bytes: int = 0
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A snapshot that is here."""
+
+    path: str
+    name: str
+    directory: str
+    record: SnapshotRecord
+
+    @property
+    def tree(self) -> str:
+        """Its immutable tree."""
+        return os.path.join(self.directory, "tree")
+
+    def manifest(self) -> Manifest:
+        """Its manifest. Raises StorageError."""
+        with open(os.path.join(self.directory, "manifest"), "rb") as file:
+            return load(file.read())
+
+
+class Layout:
+    """The paths under one root, and reading what is there. All methods block."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._places: dict[Guid, tuple[str, str]] = {}
+
+    def dataset(self, path: str) -> str:
+        """The directory of a dataset, whether it exists or not."""
+        if not _DATASET.fullmatch(path):
+            raise StorageError(f"{path!r} is no dataset path", path=path)
+        return os.path.join(self.root, path)
+
+    def existing(self, path: str) -> str:
+        """The directory of a dataset. Raises DatasetMissing."""
+        directory = self.dataset(path)
+        if not os.path.isdir(directory):
+            raise DatasetMissing(f"no dataset {path}", path=path)
+        return directory
+
+    def snapshot(self, path: str, name: str) -> str:
+        """The directory of a snapshot, whether it exists or not."""
+        if not _SNAPSHOT.fullmatch(name):
+            raise StorageError(f"{name!r} is no snapshot name", name=name)
+        return os.path.join(self.dataset(path), "snapshots", name)
+
+    def building(self, path: str, name: str) -> str:
+        """Where that snapshot is built."""
+        finished = self.snapshot(path, name)
+        return os.path.join(os.path.dirname(finished), f".tmp-{name}")
+
+    def hold(self, path: str, name: str, tag: str) -> str:
+        """The file that is a hold."""
+        return os.path.join(self.dataset(path), "holds", f"{name}@{quote(tag, safe='')}")
+
+    def make_dataset(self, path: str, record: DatasetRecord) -> str:
+        """The directory of a dataset, made where it is not there yet."""
+        directory = self.dataset(path)
+        os.makedirs(os.path.dirname(directory), mode=PASSABLE, exist_ok=True)
+        os.makedirs(directory, mode=PASSABLE, exist_ok=True)
+        for name in ("snapshots", "holds"):
+            os.makedirs(os.path.join(directory, name), mode=PRIVATE, exist_ok=True)
+        if not os.path.exists(os.path.join(directory, "dataset.json")):
+            write_record(os.path.join(directory, "dataset.json"), record)
+        return directory
+
+    def paths(self) -> Iterator[str]:
+        """Every dataset."""
+        for container in _names(os.path.join(self.root, "containers")):
+            for generation in _names(os.path.join(self.root, "containers", container)):
+                yield f"containers/{container}/{generation}"
+        for kind in ("mirrors", "images"):
+            for name in _names(os.path.join(self.root, kind)):
+                yield f"{kind}/{name}"
+
+    def read(self, path: str) -> Dataset | None:
+        """The dataset; None where there is none."""
+        directory = self.dataset(path)
+        if not os.path.isdir(directory):
+            return None
+        record = self.dataset_record(path)
+        holds = [name.partition("@")[0] for name in _names(os.path.join(directory, "holds"))]
+        snapshots: list[Snapshot] = []
+        for name in _names(os.path.join(directory, "snapshots")):
+            found = self.located(path, name)
+            if found is not None:
+                snapshots.append(as_snapshot(found, holds.count(name)))
+        snapshots.sort(key=lambda snapshot: snapshot.order)
+        has_live = os.path.isdir(os.path.join(directory, "live"))
+        used_bytes = sum(snapshot.unique_bytes for snapshot in snapshots)
+        return Dataset(
+            path=path,
+            origin=record.origin,
+            snapshots=tuple(snapshots),
+            partial=not snapshots and not has_live,
+            used_bytes=used_bytes + (record.live_bytes if has_live else 0),
+            head_differs=has_live,
+        )
+
+    def forest(self) -> Forest:
+        """Everything under the root."""
+        return Forest.of(dataset for path in self.paths() if (dataset := self.read(path)))
+
+    def lineage(self, path: str) -> Forest:
+        """The dataset, its origin's, and so on. Raises DatasetMissing."""
+        found: dict[str, Dataset] = {}
+        self.existing(path)
+        at: str | None = path
+        while at is not None and at not in found:
+            dataset = self.read(at)
+            if dataset is None:
+                break
+            found[at] = dataset
+            at = None if dataset.origin is None else self._path_of(dataset.origin)
+        return Forest(found)
+
+    def dataset_record(self, path: str) -> DatasetRecord:
+        """What dataset.json says; the defaults where it is not written yet."""
+        content = _read_json(os.path.join(self.dataset(path), "dataset.json"))
+        return DatasetRecord() if content is None else DatasetRecord(**content)
+
+    def located(self, path: str, name: str) -> Located | None:
+        """The snapshot of this name; None where there is none."""
+        directory = self.snapshot(path, name)
+        content = _read_json(os.path.join(directory, "snapshot.json"))
+        if content is None:
+            return None
+        return Located(path, name, directory, SnapshotRecord(**content))
+
+    def find(self, guid: Guid) -> Located | None:
+        """The snapshot with this guid; None where there is none."""
+        if guid in self._places:
+            found = self.located(*self._places[guid])
+            if found is not None and found.record.guid == guid:
+                return found
+        self._places = {
+            snapshot.guid: (snapshot.dataset, snapshot.name)
+            for snapshot in self.forest().snapshots()
+        }
+        return self.located(*self._places[guid]) if guid in self._places else None
+
+    def require(self, guid: Guid) -> Located:
+        """The snapshot with this guid. Raises SnapshotMissing."""
+        found = self.find(guid)
+        if found is None:
+            raise SnapshotMissing(f"no snapshot with guid {guid}", guid=guid)
+        return found
+
+    def head(self, path: str) -> Located | None:
+        """The newest snapshot of a dataset."""
+        dataset = self.read(path)
+        head = None if dataset is None else dataset.head
+        return None if head is None else self.located(path, head.name)
+
+    def holds(self, path: str, name: str) -> list[str]:
+        """The files that hold a snapshot."""
+        directory = os.path.join(self.dataset(path), "holds")
+        return [held for held in _names(directory) if held.partition("@")[0] == name]
+
+    def _path_of(self, guid: Guid) -> str | None:
+        found = self.find(guid)
+        return None if found is None else found.path
+
+
+def as_snapshot(found: Located, holds: int) -> Snapshot:
+    """The snapshot as the rest of the program knows it."""
+    record = found.record
+    return Snapshot(
+        guid=record.guid,
+        name=found.name,
+        dataset=found.path,
+        order=record.order,
+        referenced_bytes=record.referenced_bytes,
+        unique_bytes=record.unique_bytes,
+        holds=holds,
+    )
+
+
+def write_record(path: str, record: SnapshotRecord | DatasetRecord) -> None:
+    """Writes a record as JSON, at once and for good."""
+    write_durably(path, json.dumps(asdict(record), indent=1).encode())
+
+
+def with_properties(record: DatasetRecord, properties: Mapping[str, str]) -> DatasetRecord:
+    """The record with these properties besides."""
+    return DatasetRecord(record.origin, record.live_bytes, {**record.properties, **properties})
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(directory) if not name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as file:
+            content = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise StorageError(f"{path} is damaged", path=path) from error
+    if not isinstance(content, dict):
+        raise StorageError(f"{path} is damaged", path=path)
+    return content

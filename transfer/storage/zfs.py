@@ -1,0 +1,328 @@
+"""A `Storage` on the `zfs` command. The map:
+
+zfs_text     pure: what the command says -> datasets, errors
+zfs_stream   pure: the head of a native stream
+zfs_command  running `zfs` under the root: questions, deeds tried again while busy
+zfs_mounts   mounting, unmounting, flushing
+zfs_traits   what the filesystems can do, tried once
+zfs_receive  native streams in, and what is undone when one fails
+zfs_intake   a directory of this machine in
+
+Layout: `<root>/mirrors` and `<root>/images` have mountpoint=none and readonly=on, which what is
+received inherits, so that nothing below is ever mounted or written. Everything has atime=off: a
+single read with atime on makes a source look changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+
+from transfer import command
+from transfer.errors import (
+    CommandFailed,
+    DatasetBusy,
+    DatasetMissing,
+    SnapshotMissing,
+    SourceChanged,
+    StorageError,
+)
+from transfer.model import Capacity, Dataset, Forest, Guid, Snapshot, Step, Traits
+from transfer.storage import zfs_text, zfs_traits
+from transfer.storage.base import OnBytes
+from transfer.storage.locks import locked
+from transfer.storage.zfs_command import ASK_SECONDS, Zfs
+from transfer.storage.zfs_intake import ZfsIntake
+from transfer.storage.zfs_mounts import ZfsMounts
+from transfer.storage.zfs_receive import ZfsReceiver
+from transfer.storage.zfs_stream import EMPTY_STREAM_BYTES
+from transfer.storage.zfs_tree import ZfsTree
+
+_FROZEN = ("-o", "canmount=off", "-o", "mountpoint=none", "-o", "atime=off")
+_FOLDERS = {
+    "containers": _FROZEN,
+    "mirrors": (*_FROZEN, "-o", "readonly=on"),
+    "images": (*_FROZEN, "-o", "readonly=on"),
+}
+
+
+class ZfsStorage(ZfsTree):
+    """A server's storage under one root dataset."""
+
+    def __init__(self, zfs: Zfs, mounts: ZfsMounts, lock_dir: str, traits: Traits) -> None:
+        self._zfs = zfs
+        self._mounts = mounts
+        self._lock_dir = lock_dir
+        self._traits = traits
+        self._receiver = ZfsReceiver(zfs, lock_dir)
+        self._intake = ZfsIntake(zfs, mounts)
+
+    @classmethod
+    async def open(cls, root: str, mount_root: str, lock_dir: str) -> ZfsStorage:
+        """Opens the storage under the existing dataset `root` and makes what it needs there.
+
+        Raises DatasetMissing where there is no root.
+        """
+        zfs = Zfs(root)
+        names = [root, *(zfs.name(folder) for folder in _FOLDERS)]
+        there = await zfs.properties(names, ["guid"])
+        if root not in there:
+            raise DatasetMissing(f"no ZFS dataset {root}", dataset=root)
+        for folder, options in _FOLDERS.items():
+            if zfs.name(folder) not in there:
+                await zfs.do("create", *options, zfs.name(folder), harmless=["already exists"])
+        mounts = ZfsMounts(zfs, mount_root)
+        return cls(zfs, mounts, lock_dir, await zfs_traits.detect(zfs, mounts, lock_dir))
+
+    # What another server may ask.
+
+    async def traits(self) -> Traits:
+        return self._traits
+
+    async def lineage(self, path: str) -> Forest:
+        return await self._zfs.lineage(path)
+
+    async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
+        async with locked(self._lock_dir, path):
+            taken = await self._take(path, name)
+            await self.hold([taken.guid], tag)
+        return taken
+
+    async def _take(self, path: str, name: str) -> Snapshot:
+        """Takes the snapshot, or finds that the one before it has all there is."""
+        await self._mounts.flush(path)
+        full_name = f"{self._zfs.name(path)}@{name}"
+        output = await self._zfs.ask("snapshot", full_name)
+        if not zfs_text.only_says(output, "already exists"):
+            raise zfs_text.failure(output)
+        dataset = await self._zfs.get(path)
+        at = next(at for at, one in enumerate(dataset.snapshots) if one.name == name)
+        taken = dataset.snapshots[at]
+        if output.status != 0 or at == 0:
+            return taken
+        before = dataset.snapshots[at - 1]
+        if not await self._unchanged(path, before.name, name):
+            return taken
+        await self._zfs.do("destroy", full_name)
+        return before
+
+    async def _unchanged(self, path: str, older: str, newer: str) -> bool:
+        """Whether nothing lies between two snapshots: their stream is a head and an end."""
+        argv = ["zfs", "send", "-i", f"@{older}", f"{self._zfs.name(path)}@{newer}"]
+        bytes_read = 0
+        async with command.reading(argv) as child:
+            while block := await child.read():
+                bytes_read += len(block)
+                if bytes_read > EMPTY_STREAM_BYTES:
+                    return False
+            output = await child.finish()
+        if output.status != 0:
+            raise zfs_text.failure(output)
+        return bytes_read == EMPTY_STREAM_BYTES
+
+    async def hold(self, guids: Sequence[Guid], tag: str) -> None:
+        try:
+            await self._hold(guids, tag)
+        except SnapshotMissing:
+            # A retire or promote may have renamed it between the look and the deed.
+            await self._hold(guids, tag)
+
+    async def _hold(self, guids: Sequence[Guid], tag: str) -> None:
+        names = await self._zfs.locate(guids)
+        if names:
+            await self._zfs.do("hold", tag, *names.values(), harmless=["tag already exists"])
+
+    async def release(self, guids: Sequence[Guid], tag: str) -> None:
+        gone = ["no such tag", "does not exist"]
+        # Twice: a retire or promote may have renamed it between the look and the deed.
+        for _ in range(2):
+            names = (await self._zfs.locate_some(guids)).values()
+            if not names:
+                return
+            output = await self._zfs.ask("release", tag, *names)
+            if not zfs_text.only_says(output, *gone):
+                raise zfs_text.failure(output)
+            if "does not exist" not in output.stderr:
+                return
+
+    async def size(self, step: Step) -> int:
+        """zfs-fuse has no `send -n`: for an increment, what the snapshot refers to beyond its
+        base, and what of the base it no longer has; exact where nothing lies between them."""
+        names = await self._zfs.locate([step.snapshot, *([step.base] if step.base else [])])
+        rows = await self._zfs.properties(names.values(), ["referenced", "used"])
+        referenced = int(rows[names[step.snapshot]]["referenced"])
+        if step.base is None:
+            return referenced
+        base = rows[names[step.base]]
+        return max(0, referenced - int(base["referenced"])) + int(base["used"])
+
+    async def send(self, step: Step) -> AsyncGenerator[bytes, None]:
+        argv = await self._send_argv(step)
+        async with command.reading(argv) as child:
+            while block := await child.read():
+                yield block
+            output = await child.finish()
+        if output.status != 0:
+            raise zfs_text.failure(output)
+
+    async def _send_argv(self, step: Step) -> list[str]:
+        wanted = [step.snapshot, *([step.base] if step.base else [])]
+        try:
+            names = await self._zfs.locate(wanted)
+        except SnapshotMissing as error:
+            raise SourceChanged("the source lost what is to be sent", **error.evidence) from error
+        base = ["-i", names[step.base]] if step.base else []
+        return ["zfs", "send", *base, names[step.snapshot]]
+
+    # The whole of the storage.
+
+    async def forest(self) -> Forest:
+        return await self._zfs.everything()
+
+    async def inspect(self, paths: Sequence[str]) -> Forest:
+        return await self._zfs.datasets(paths)
+
+    async def capacity(self) -> Capacity:
+        root = self._zfs.root
+        row = (await self._zfs.properties([root], ["available", "used"])).get(root)
+        if row is None:
+            raise DatasetMissing(f"no ZFS dataset {root}", dataset=root)
+        available, used = int(row["available"]), int(row["used"])
+        return Capacity(available + used, used, available)
+
+    async def take_in(self, tree: str, path: str, name: str, on_bytes: OnBytes) -> Snapshot:
+        return await self._intake.take_in(tree, path, name, on_bytes)
+
+    async def receive(self, step: Step, path: str, blocks: AsyncIterator[bytes]) -> Snapshot:
+        return await self._receiver.receive(step, path, blocks)
+
+    async def clone(self, guid: Guid, path: str) -> None:
+        here = await self._zfs.find(path)
+        if here is not None:
+            if here.origin != guid:
+                raise DatasetBusy(f"{path} exists", dataset=path, origin=here.origin, planned=guid)
+            return
+        origin = (await self._zfs.locate([guid]))[guid]
+        properties = {
+            "canmount": "noauto",
+            "mountpoint": self._mounts.rootfs(path),
+            "readonly": "off",
+            "atime": "off",
+        }
+        options = [part for key, value in properties.items() for part in ("-o", f"{key}={value}")]
+        parent = self._zfs.name(path.rpartition("/")[0])
+        await self._zfs.do("create", *_FROZEN, parent, harmless=["already exists"])
+        await self._zfs.do("clone", *options, origin, self._zfs.name(path))
+
+    async def mount(self, path: str) -> str:
+        return await self._mounts.mount(path)
+
+    def rootfs(self, path: str) -> str:
+        return self._mounts.rootfs(path)
+
+    def is_mounted(self, path: str) -> bool:
+        return self._mounts.is_mounted(path)
+
+    async def unmount(self, path: str) -> None:
+        await self._mounts.unmount(path)
+
+    async def settle(self, path: str, name: str, properties: Mapping[str, str]) -> Snapshot | None:
+        await self._mounts.flush(path)
+        full_name = self._zfs.name(path)
+        await self._zfs.do("snapshot", f"{full_name}@{name}", harmless=["already exists"])
+        # Setting a property waits for its transaction group; `syncfs` alone secures nothing on
+        # zfs-fuse: after kill -9 of it a file was lost, after a set it was kept.
+        kept = {f"hoody:{key}": value for key, value in properties.items()}
+        for key, value in {zfs_text.SETTLED: name, **kept}.items():
+            await self._zfs.do("set", f"{key}={value}", full_name)
+        dataset = await self._zfs.get(path)
+        return next(one for one in dataset.snapshots if one.name == name)
+
+    async def written(self, path: str, name: str) -> bool:
+        async with locked(self._lock_dir, path):
+            full_name = self._zfs.name(path)
+            rows = await self._zfs.properties([full_name], [zfs_text.SETTLED])
+            if full_name not in rows:
+                raise DatasetMissing(f"no dataset {path}", dataset=path)
+            settled = rows[full_name][zfs_text.SETTLED]
+            if settled not in {one.name for one in (await self._zfs.get(path)).snapshots}:
+                return True
+            temporary = f"{full_name}@{name}"
+            await self._mounts.flush(path)
+            await self._zfs.do("destroy", temporary, harmless=["does not exist", "could not find"])
+            await self._zfs.do("snapshot", temporary)
+            try:
+                return not await self._unchanged(path, settled, name)
+            finally:
+                await self._zfs.do("destroy", temporary)
+
+    async def retire(self, path: str, mirror: str) -> None:
+        await self._mounts.unmount(path)
+        old, new = self._zfs.name(path), self._zfs.name(mirror)
+        there = await self._zfs.properties([old, new], ["guid"])
+        if not there:
+            raise DatasetMissing(f"no dataset {path}", dataset=path)
+        if old in there:
+            await self._zfs.do("rename", old, new)
+        for key in ("mountpoint", "readonly"):
+            await self._zfs.do("inherit", key, new)
+        await self._leave(path)
+
+    async def destroy_snapshot(self, path: str, guid: Guid) -> None:
+        async with locked(self._lock_dir, path):
+            dataset = await self._zfs.find(path)
+            snapshots = dataset.snapshots if dataset else ()
+            snapshot = next((one for one in snapshots if one.guid == guid), None)
+            if snapshot is None:
+                return
+            if snapshot.holds:
+                raise DatasetBusy(f"{path}@{snapshot.name} is held", dataset=path, guid=guid)
+            await self._zfs.do("destroy", self._zfs.snapshot_name(snapshot))
+
+    async def trim(self, path: str) -> None:
+        dataset = await self._zfs.find(path)
+        if self._mounts.is_mounted(path):
+            # zfs-fuse would roll a mounted filesystem back under its users.
+            raise DatasetBusy(f"{path} is mounted", dataset=path)
+        if dataset is not None:
+            await self._receiver.trim(dataset)
+
+    async def destroy(self, path: str) -> None:
+        dataset = await self._zfs.find(path)
+        await self._mounts.unmount(path)
+        if dataset is not None:
+            await self._destroy(dataset)
+        await self._leave(path)
+
+    async def _destroy(self, dataset: Dataset) -> None:
+        name = self._zfs.name(dataset.path)
+        if dataset.partial:
+            await self._zfs.do("destroy", "-r", name)
+            return
+        if dataset.snapshots:
+            guids = [snapshot.guid for snapshot in dataset.snapshots]
+            mark = await self._zfs.properties([name], [zfs_text.BRANCH_OF])
+            if mark[name][zfs_text.BRANCH_OF] == "-":
+                raise DatasetBusy(
+                    f"{dataset.path} has snapshots", dataset=dataset.path, guids=guids
+                )
+            await self._receiver.promote_back(dataset)
+        await self._zfs.do("destroy", name)
+
+    async def _leave(self, path: str) -> None:
+        """Removes what is empty after a dataset has gone: its directories, its parent."""
+        self._mounts.forget(path)
+        parent = path.rpartition("/")[0]
+        if parent not in _FOLDERS:
+            with contextlib.suppress(DatasetBusy):  # other generations are below it
+                await self._zfs.do("destroy", self._zfs.name(parent), harmless=["does not exist"])
+
+    async def read_check(self) -> None:
+        output = await command.run(
+            ["zfs", "get", "-Hp", "-o", "value", "guid", self._zfs.root],
+            deadline_seconds=ASK_SECONDS,
+        )
+        if output.status != 0:
+            error = zfs_text.failure(output)
+            raise error if isinstance(error, StorageError) else CommandFailed(error.message)
+        await self._mounts.read_check()

@@ -1,0 +1,156 @@
+"""The `zfs` command under one root dataset: names, questions, and deeds that are tried again
+while the dataset is busy. It knows nothing of generations and mirrors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+
+from transfer import command
+from transfer.errors import DatasetBusy, DatasetMissing, SnapshotMissing
+from transfer.model import Dataset, Forest, Guid, Snapshot
+from transfer.storage import zfs_text
+
+ASK_SECONDS = 60.0
+DEED_SECONDS = 300.0
+# After an unmount or a killed receive zfs-fuse still works on the dataset for some 50 ms.
+BUSY_TRIES = 8
+BUSY_FIRST_SECONDS = 0.02
+NAMES_PER_COMMAND = 200
+REMEMBERED_MAX = 100_000
+
+
+class Zfs:
+    """Runs `zfs` under `root`; a *path* is relative to it, a *name* is the full one."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._names: dict[Guid, str] = {}  # where a snapshot was seen last; never trusted
+
+    def name(self, path: str) -> str:
+        """The full name of a dataset."""
+        return f"{self.root}/{path}"
+
+    def path(self, name: str) -> str:
+        """The path of a dataset or of a snapshot's dataset."""
+        return name.partition("@")[0].removeprefix(self.root + "/")
+
+    def snapshot_name(self, snapshot: Snapshot) -> str:
+        """The full name of a snapshot."""
+        return f"{self.name(snapshot.dataset)}@{snapshot.name}"
+
+    async def ask(self, *arguments: str) -> command.Output:
+        """One `zfs` command, whatever its exit status."""
+        return await command.run(["zfs", *arguments], deadline_seconds=ASK_SECONDS)
+
+    async def do(self, *arguments: str, harmless: Sequence[str] = ()) -> None:
+        """One `zfs` command that must succeed, or say nothing but what is harmless.
+
+        Tried again, a bounded number of times, while the dataset is busy. Raises what
+        `zfs_text.failure` makes of its words.
+        """
+        pause_seconds = BUSY_FIRST_SECONDS
+        for attempt in range(1, BUSY_TRIES + 1):
+            output = await command.run(["zfs", *arguments], deadline_seconds=DEED_SECONDS)
+            if zfs_text.only_says(output, *harmless):
+                return
+            error = zfs_text.failure(output)
+            passing = isinstance(error, DatasetBusy) and "busy" in error.message
+            if not passing or attempt == BUSY_TRIES:
+                raise error
+            await asyncio.sleep(pause_seconds)
+            pause_seconds *= 1.5
+
+    async def properties(
+        self, names: Iterable[str], keys: Sequence[str], *options: str
+    ) -> dict[str, dict[str, str]]:
+        """These properties of these names, as far as they exist."""
+        found: dict[str, dict[str, str]] = {}
+        for some in _portions(list(dict.fromkeys(names)), NAMES_PER_COMMAND):
+            output = await self.ask(
+                "get", "-Hp", *options, "-o", "name,property,value", ",".join(keys), *some
+            )
+            if not zfs_text.only_says(output, "does not exist"):
+                raise zfs_text.failure(output)
+            found |= zfs_text.rows(output.stdout)
+        return found
+
+    async def datasets(self, paths: Sequence[str]) -> Forest:
+        """These datasets with their snapshots, as far as they exist."""
+        names = [self.name(path) for path in paths]
+        # -d 1 also shows a dataset's children; ours have none.
+        return await self._forest(
+            await self.properties(names, zfs_text.PROPERTIES, "-r", "-d", "1")
+        )
+
+    async def everything(self) -> Forest:
+        """All datasets under the root."""
+        return await self._forest(await self.properties([self.root], zfs_text.PROPERTIES, "-r"))
+
+    async def lineage(self, path: str) -> Forest:
+        """The dataset, its origin's dataset, and so on, as far as they are under the root."""
+        found: dict[str, Dataset] = {}
+        at: str | None = path
+        while at is not None and at not in found:
+            rows = await self.properties([self.name(at)], zfs_text.PROPERTIES, "-r", "-d", "1")
+            if self.name(at) not in rows:
+                raise DatasetMissing(f"no dataset {at}", dataset=at)
+            found |= (await self._forest(rows)).datasets
+            origin = rows[self.name(at)]["origin"]
+            at = self.path(origin) if origin.startswith(self.root + "/") else None
+        return Forest(found)
+
+    async def find(self, path: str) -> Dataset | None:
+        """One dataset with its snapshots, None where it is not here."""
+        return (await self.datasets([path])).datasets.get(path)
+
+    async def get(self, path: str) -> Dataset:
+        """One dataset with its snapshots. Raises DatasetMissing."""
+        dataset = await self.find(path)
+        if dataset is None:
+            raise DatasetMissing(f"no dataset {path}", dataset=path)
+        return dataset
+
+    async def locate(self, guids: Sequence[Guid]) -> dict[Guid, str]:
+        """The full names of these snapshots. Raises SnapshotMissing where one is not here."""
+        here = await self.locate_some(guids)
+        missing = [guid for guid in guids if guid not in here]
+        if missing:
+            raise SnapshotMissing("snapshots are gone", guids=missing)
+        return here
+
+    async def locate_some(self, guids: Sequence[Guid]) -> dict[Guid, str]:
+        """The full names of those of these snapshots that are here.
+
+        The names are those of now: a dataset may have been renamed or promoted since it was seen,
+        so a remembered name is asked for its guid, and only what is left costs a look at all.
+        """
+        remembered = [self._names[guid] for guid in guids if guid in self._names]
+        found = await self.properties(remembered, ["guid"]) if remembered else {}
+        here = {row["guid"]: name for name, row in found.items()}
+        if not here.keys() >= set(guids):
+            forest = await self.everything()
+            here = {one.guid: self.snapshot_name(one) for one in forest.snapshots()}
+        return {guid: here[guid] for guid in guids if guid in here}
+
+    async def _forest(self, rows: zfs_text.Rows) -> Forest:
+        # An origin outside of the root is not asked for: it is no snapshot of this storage.
+        outside = {name for name in zfs_text.origins(rows) if name.startswith(self.root + "/")}
+        guids: dict[str, Guid] = {}
+        if outside:
+            asked = await self.properties(sorted(outside), ["guid"])
+            guids = {name: row["guid"] for name, row in asked.items()}
+        forest = Forest.of(zfs_text.datasets(self.root, rows, guids))
+        self._remember(forest.snapshots())
+        return forest
+
+    def _remember(self, snapshots: Iterator[Snapshot]) -> None:
+        if len(self._names) > REMEMBERED_MAX:
+            self._names.clear()
+        for snapshot in snapshots:
+            self._names[snapshot.guid] = self.snapshot_name(snapshot)
+
+
+def _portions(names: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]

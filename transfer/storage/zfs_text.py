@@ -1,0 +1,136 @@
+"""What the `zfs` command says, as values. Pure: text in, datasets and errors out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from transfer.command import Output
+from transfer.errors import (
+    CommandFailed,
+    DatasetBusy,
+    DatasetMissing,
+    InsufficientStorage,
+    SnapshotMissing,
+    SourceChanged,
+    StorageError,
+    StreamCorrupt,
+    TransferError,
+)
+from transfer.model import Dataset, Guid, Snapshot
+
+# User properties. They are inherited like others, but nothing has them above a generation.
+PARTIAL = "hoody:partial"  # a take_in into it has not ended
+BRANCH_OF = "hoody:branch-of"  # the dataset that it was promoted from; unset when it is complete
+HEAD = "hoody:head"  # guid of the snapshot that the unmounted head was last known to equal
+SETTLED = "hoody:settled"  # name of the snapshot that `settle` took
+
+PROPERTIES = (
+    *("guid", "createtxg", "origin", "used", "referenced", "userrefs"),
+    *(PARTIAL, BRANCH_OF, HEAD, SETTLED),
+)
+_PATH = re.compile(r"(mirrors|images)/[^/@]+|containers/[^/@]+/[^/@]+")
+
+Rows = Mapping[str, Mapping[str, str]]
+
+
+def rows(text: str) -> dict[str, dict[str, str]]:
+    """The output of `zfs get -Hp -o name,property,value`: name -> property -> value, in order."""
+    found: dict[str, dict[str, str]] = {}
+    for line in text.splitlines():
+        name, key, value = line.split("\t", 2)
+        found.setdefault(name, {})[key] = value
+    return found
+
+
+def origins(found: Rows) -> set[str]:
+    """The full names of the origins that the rows name and do not contain."""
+    named = {row["origin"] for name, row in found.items() if "@" not in name}
+    return named - {"-"} - found.keys()
+
+
+def datasets(root: str, found: Rows, origin_guids: Mapping[str, Guid]) -> list[Dataset]:
+    """The datasets among the rows. `origin_guids` has the guids of `origins(found)`.
+
+    What is under the root and is no dataset of ours (`containers`, a container's parent) is left
+    out. An origin outside of the root reads as its full name, which is no snapshot's guid.
+    """
+    snapshots: dict[str, list[Snapshot]] = {}
+    for name, row in found.items():
+        parent, at, short = name.partition("@")
+        if at:
+            snapshots.setdefault(parent, []).append(_snapshot(root, parent, short, row))
+    made: list[Dataset] = []
+    for name, row in found.items():
+        path = name.removeprefix(root + "/")
+        if not _PATH.fullmatch(path):
+            continue
+        kept = sorted(snapshots.get(name, []), key=lambda snapshot: snapshot.order)
+        made.append(_dataset(path, row, kept, _origin(row["origin"], found, origin_guids)))
+    return made
+
+
+def _snapshot(root: str, parent: str, short: str, row: Mapping[str, str]) -> Snapshot:
+    return Snapshot(
+        guid=row["guid"],
+        name=short,
+        dataset=parent.removeprefix(root + "/"),
+        order=int(row["createtxg"]),
+        referenced_bytes=int(row["referenced"]),
+        unique_bytes=int(row["used"]),
+        holds=int(row["userrefs"]),
+    )
+
+
+def _dataset(
+    path: str, row: Mapping[str, str], snapshots: Sequence[Snapshot], origin: Guid | None
+) -> Dataset:
+    newest = snapshots[-1].guid if snapshots else None
+    return Dataset(
+        path=path,
+        origin=origin,
+        snapshots=tuple(snapshots),
+        partial=row[PARTIAL] != "-",
+        used_bytes=int(row["used"]),
+        head_differs=newest is None or row[HEAD] != newest,
+    )
+
+
+def _origin(name: str, found: Rows, origin_guids: Mapping[str, Guid]) -> Guid | None:
+    if name == "-":
+        return None
+    return found[name]["guid"] if name in found else origin_guids.get(name, name)
+
+
+# What stderr says -> what it means. The first that fits wins; wrapped lines are joined before.
+_MEANINGS: tuple[tuple[str, type[TransferError]], ...] = (
+    (r"out of space|no space left|quota exceeded", InsufficientStorage),
+    (r"invalid (backup )?stream|failed to read from stream|checksum mismatch", StreamCorrupt),
+    (r"does not match incremental source|local origin for clone .* does not exist", SourceChanged),
+    (r"incremental source .* does not exist|could not send .* does not exist", SourceChanged),
+    (r"not an earlier snapshot|incremental source must be in same filesystem", SourceChanged),
+    (r"busy|has dependent clones|has children|more recent snapshots exist", DatasetBusy),
+    (r"'[^']*@[^']*': (dataset|snapshot) does not exist", SnapshotMissing),
+    (r"dataset does not exist|no such (pool|dataset)", DatasetMissing),
+    (r"permission denied|must be root|Unable to open /dev/zfs", StorageError),
+)
+
+
+def failure(output: Output) -> TransferError:
+    """The error that a failed command's words stand for, with the words as evidence."""
+    said = " ".join(output.stderr.split())
+    kind = next((kind for pattern, kind in _MEANINGS if re.search(pattern, said)), CommandFailed)
+    message = f"{' '.join(output.argv[:2])}: {said or f'exit status {output.status}'}"
+    return kind(message, argv=list(output.argv), status=output.status, stderr=said)
+
+
+def only_says(output: Output, *harmless: str) -> bool:
+    """Whether the command succeeded, or every line that it said has one of the harmless texts."""
+    if output.status == 0:
+        return True
+    lines = [line for line in output.stderr.splitlines() if line.strip()]
+    return bool(lines) and all(_has_any(line, harmless) for line in lines)
+
+
+def _has_any(line: str, texts: Iterable[str]) -> bool:
+    return any(text in line for text in texts)

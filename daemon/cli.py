@@ -175,5 +175,5 @@ def _with_command(error: DaemonError | TransferError, path: str) -> str:
     if isinstance(error, ConfigError) and "run: " not in message:
         message += f" (edit {path}, then run: hoodyd check-config)"
     if path != DEFAULT_PATH:
-        message = re.sub(r"run: hoodyd ([a-z-]+)", rf"run: hoodyd \1 --config {path}", message)
+        message = re.sub(r"run: (hoodyd(?: [a-z-]+)+)", rf"run: \1 --config {path}", message)
     return message

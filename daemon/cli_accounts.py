@@ -29,7 +29,9 @@ _DAY_SECONDS = 86_400
     "--user", "user_id", callback=checked_id, help="Whose token; default: the first user's."
 )
 @click.option("--admin", is_flag=True, help="Add the scope admin.")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(list(auth.Scope)))
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice([scope.value for scope in auth.Scope])
+)
 @click.option(
     "--ttl",
     "ttl_seconds",

@@ -15,7 +15,7 @@ from daemon.store import containers, datasets, jobs, servers
 from daemon.store.database import Database
 from transfer.errors import DatasetMissing, PeerRefused, SnapshotMissing
 from transfer.model import Forest
-from transfer.peer.messages import PeerRequest, Release
+from transfer.peer.messages import PeerRequest, Release, TakeSnapshot
 from transfer.peer.server import ServerSettings, serve
 from transfer.storage import open_storage
 from transfer.storage.base import Storage
@@ -38,15 +38,14 @@ async def _export(config: Config) -> None:
     storage = await open_storage(
         settings.backend, settings.root, settings.mount_root, config.server.state_dir
     )
-    gate = Gate(db, storage, config.server.id)
+    gate = CatalogueGate(db, storage, config.server.id)
     address = config.peer_listen
     await serve(
         address.host,
         address.port,
         host_key=keys.load_peer_key(config.peer_key_file).private_text,
         storage=storage,
-        key_of=gate.key_of,
-        authorize=gate.authorize,
+        gate=gate,
         settings=ServerSettings(
             limit_bytes_per_second=config.transfer.bandwidth_limit_bytes_per_second,
             stall_seconds=config.transfer.stall_seconds,
@@ -57,7 +56,7 @@ async def _export(config: Config) -> None:
         log.warning("an exporter takes no orders")
 
 
-class Gate:
+class CatalogueGate:
     """Decides who may connect and what a request may have."""
 
     def __init__(self, db: Database, storage: Storage, server_id: str) -> None:
@@ -92,11 +91,14 @@ class Gate:
         of holds is exempt: a job can only release its own, of whatever is still there."""
         if isinstance(request, Release):
             return
-        reach = await self._reach(await self._own_paths(container))
-        if request.dataset is not None and request.dataset not in reach.datasets:
-            raise PeerRefused("the dataset is not the source's", dataset=request.dataset)
+        own = await self._own_paths(container)
+        if isinstance(request, TakeSnapshot) and request.path not in own:
+            raise PeerRefused("only a generation of the source is snapshotted", path=request.path)
+        reach = await self._reach(own)
+        if request.path is not None and request.path not in reach.datasets:
+            raise PeerRefused("the dataset is not the source's", dataset=request.path)
         known = {snapshot.guid for snapshot in reach.snapshots()}
-        strange = set(request.snapshots) - known
+        strange = set(request.guids) - known
         if not strange:
             return
         everything = await self._storage.forest()

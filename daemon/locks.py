@@ -40,11 +40,12 @@ async def wait_for_children(state_dir: str) -> None:
     the same instant. Raises StartError where one hangs."""
     descriptor = _open(state_dir, "children.lock")
     try:
-        async with asyncio.timeout(WORKERS_GONE_SECONDS):
-            while not _try_alone(descriptor):
-                await asyncio.sleep(POLL_SECONDS)
-    except TimeoutError:
-        raise StartError("server.state_dir: a process of an earlier daemon does not end") from None
+        # Polled, for a thread that waits in flock could not be given up.
+        for _ in range(int(WORKERS_GONE_SECONDS / POLL_SECONDS)):
+            if _try_alone(descriptor):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+        raise StartError("server.state_dir: a process of an earlier daemon does not end")
     finally:
         os.close(descriptor)
 

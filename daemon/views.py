@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from daemon.model import Container, DatasetRow, Job, Json, Project, Role, Server
+from daemon.model import Container, DatasetRow, Job, JobState, Json, Project, Role, Server
 
 FLAGS = ("ai", "hoody_kit", "dev_kit", "ramdisk", "prespawn", "is_default")
 
@@ -181,7 +181,7 @@ def _progress(job: Job) -> Json:
     rate = _number(job.progress, "rate_bytes_per_second")
     percent = 100.0 * min(done, total) / total if total else 0.0
     return {
-        "percent": 100.0 if job.result is not None else math.floor(percent * 10) / 10,
+        "percent": 100.0 if job.state is JobState.SUCCEEDED else math.floor(percent * 10) / 10,
         "bytes_total": total,
         "bytes_done": done,
         "bytes_wire": _number(job.progress, "bytes_wire"),

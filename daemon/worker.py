@@ -199,7 +199,7 @@ def connector(config: Config) -> Connect:
     """How this server reaches others."""
     key = keys.load_peer_key(config.peer_key_file).private_text
     settings = LinkSettings(
-        compression=config.transfer.compression,
+        compression=str(config.transfer.compression),
         limit_bytes_per_second=config.transfer.bandwidth_limit_bytes_per_second,
         stall_seconds=config.transfer.stall_seconds,
     )

@@ -1,7 +1,8 @@
 """The stages between a logical stream and its frames: zstd, and the digest of the whole.
 
-Both are plain objects with feed and finish. They do CPU work only and are meant to be called
-from a thread, one call at a time.
+Both are plain objects with feed and finish, which do CPU work only: tenths of a millisecond for
+the digests of a block, milliseconds for its compression. They are to be called one at a time,
+from any thread.
 """
 
 from __future__ import annotations
@@ -75,13 +76,13 @@ class Encoder:
         """The frame of one block of 1 to BLOCK_BYTES bytes."""
         if not 0 < len(block) <= BLOCK_BYTES:
             raise ValueError(f"a block has 1 to {BLOCK_BYTES} bytes, not {len(block)}")
+        payload, flags = block, Flag.NONE
+        if self._compressor is not None and self.will_compress:
+            payload, flags = pack(block, self._compressor)
+            self._misses = 0 if flags else self._misses + 1
         self._whole.update(block)
         self._count += 1
         self._bytes += len(block)
-        if self._compressor is None or not self._worth_a_try():
-            return self._writer.frame(FrameType.DATA, block)
-        payload, flags = pack(block, self._compressor)
-        self._misses = 0 if flags else self._misses + 1
         return self._writer.frame(FrameType.DATA, payload, flags)
 
     def finish(self) -> bytes:
@@ -89,10 +90,12 @@ class Encoder:
         payload = _TRAILER.pack(self._count, self._bytes, self._whole.digest())
         return self._writer.frame(FrameType.TRAILER, payload)
 
-    def _worth_a_try(self) -> bool:
-        if not self._adaptive or self._misses < _MISSES_MAX:
-            return True
-        return self._count % _PROBE_EVERY == 0
+    @property
+    def will_compress(self) -> bool:
+        """Whether the next block costs milliseconds, and so belongs in a thread."""
+        if self._compressor is None:
+            return False
+        return not self._adaptive or self._misses < _MISSES_MAX or self._count % _PROBE_EVERY == 0
 
 
 class Decoder:

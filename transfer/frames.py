@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import STRICT, IntEnum, IntFlag
 
 from xxhash import xxh3_64_intdigest
 
@@ -40,7 +40,7 @@ class FrameType(IntEnum):
     ALIVE = 5  # nothing, but the other side is still at work
 
 
-class Flag(IntFlag):
+class Flag(IntFlag, boundary=STRICT):
     """How a payload is held."""
 
     NONE = 0

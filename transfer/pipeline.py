@@ -1,4 +1,4 @@
-"""The one loop that moves bytes: source -> encode in a thread -> sink, and its inverse.
+"""The one loop that moves bytes: source -> encode (in a thread) -> sink, and its inverse.
 
 Every stage closes the one that it reads from, so closing the last closes all. Between two
 stages at most AHEAD items wait: the encoding of one block overlaps the sending of another, and
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from transfer.codec import BLOCK_BYTES, Decoder, Encoder
 from transfer.errors import TransferStalled
-from transfer.frames import Frame
+from transfer.frames import Flag, Frame
 from transfer.records import RecordReader, as_record
 
 AHEAD = 2
@@ -158,11 +158,17 @@ async def _encoded(
             if held_bytes >= BLOCK_BYTES:
                 whole, rest = _cut(b"".join(held))
                 for full in whole:
-                    yield await asyncio.to_thread(encoder.feed, full)
+                    yield await _encode(encoder, full)
                 held, held_bytes = [rest], len(rest)
     if held_bytes:
-        yield await asyncio.to_thread(encoder.feed, b"".join(held))
+        yield await _encode(encoder, b"".join(held))
     yield encoder.finish()
+
+
+async def _encode(encoder: Encoder, block: bytes) -> bytes:
+    if encoder.will_compress:
+        return await asyncio.to_thread(encoder.feed, block)
+    return encoder.feed(block)
 
 
 def _cut(data: bytes) -> tuple[Iterator[bytes], bytes]:
@@ -175,7 +181,11 @@ async def _decoded(frames: AsyncIterator[Frame]) -> AsyncGenerator[bytes]:
     decoder = Decoder()
     async with _closing(frames):
         async for frame in frames:
-            block = await asyncio.to_thread(decoder.feed, frame)
+            # As in _encode: a thread costs more than the digests of a block that is held as it is.
+            if Flag.ZSTD in frame.flags:
+                block = await asyncio.to_thread(decoder.feed, frame)
+            else:
+                block = decoder.feed(frame)
             if decoder.ended:
                 break
             yield block

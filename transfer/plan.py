@@ -45,65 +45,72 @@ def plan(
         if not here.forest.datasets[snapshot.dataset].partial
     }
     steps: list[Step] = []
-    for guid in wanted:
-        if full and guid not in have:
-            missing = [_whole(source, guid, native)]
-        else:
-            missing = _missing(source, guid, here, have, native)
-        have |= {step.snapshot for step in missing}
-        steps += missing
+    for snapshot in _missing(source, wanted, set() if full else have, full):
+        if snapshot.guid not in have:
+            base = None if full else _base(source, snapshot, have)
+            steps.append(_step(snapshot, base, here if not full else Here(Forest()), native))
+            have.add(snapshot.guid)
     return Plan(tuple(steps))
 
 
-def _whole(source: Forest, guid: Guid, native: bool) -> Step:
-    snapshot = source.find(guid)
-    if snapshot is None:
-        raise SourceChanged("the source no longer has the snapshot", guid=guid)
-    return _step(snapshot, None, Here(Forest()), native)
-
-
-def _missing(source: Forest, guid: Guid, here: Here, have: set[Guid], native: bool) -> list[Step]:
-    """The steps for one wanted snapshot: a walk down its levels to a base, then up again."""
-    steps: list[Step] = []
-    at: Guid | None = guid
-    while at is not None and at not in have:
-        lineage = source.lineage(at)
-        if not lineage:
-            raise SourceChanged("the source no longer has the snapshot", guid=at)
-        snapshot = lineage[0]
-        base, below = _base(lineage, have)
+def _missing(source: Forest, wanted: Sequence[Guid], have: set[Guid], full: bool) -> list[Snapshot]:
+    """What must come: the wanted snapshots, and below them, level by level, the origins of
+    those that have no base of their own dataset here. Root first, oldest first."""
+    found: dict[Guid, Snapshot] = {}
+    todo = list(wanted)
+    while todo:
+        guid = todo.pop()
+        if guid in have or guid in found:
+            continue
+        snapshot = source.find(guid)
+        if snapshot is None:
+            raise SourceChanged("the source no longer has the snapshot", guid=guid)
+        found[guid] = snapshot
         origin = source.datasets[snapshot.dataset].origin
-        if base is None and below is None and origin is not None:
-            raise SourceChanged("the source no longer has the origin", guid=origin)
-        steps.append(_step(snapshot, base or below, here, native))
-        at = None if base is not None or below is None else below.guid
-    return steps[::-1]
+        if origin is not None and not full and not _older_here(source, snapshot, have):
+            todo.append(origin)
+    return sorted(found.values(), key=lambda s: (_depth(source, s.dataset), s.dataset, s.order))
 
 
-def _base(lineage: list[Snapshot], have: set[Guid]) -> tuple[Snapshot | None, Snapshot | None]:
-    """The newest snapshot of the same dataset that is here, else None and the direct origin."""
-    first = lineage[0]
-    for snapshot in lineage[1:]:
-        if snapshot.dataset != first.dataset:
-            return None, snapshot
-        if snapshot.guid in have:
-            return snapshot, None
-    return None, None
+def _older_here(source: Forest, snapshot: Snapshot, have: set[Guid]) -> Snapshot | None:
+    """The newest snapshot here that is older than this one in the same dataset."""
+    older = [
+        other
+        for other in source.datasets[snapshot.dataset].snapshots
+        if other.order < snapshot.order and other.guid in have
+    ]
+    return older[-1] if older else None
 
 
-def _step(snapshot: Snapshot, base: Snapshot | None, here: Here, native: bool) -> Step:
+def _base(source: Forest, snapshot: Snapshot, have: set[Guid]) -> Guid | None:
+    older = _older_here(source, snapshot, have)
+    return older.guid if older else source.datasets[snapshot.dataset].origin
+
+
+def _depth(source: Forest, path: str) -> int:
+    """How many origins lie below a dataset."""
+    depth, seen = 0, {path}
+    origin = source.datasets[path].origin
+    while origin is not None and (snapshot := source.find(origin)) is not None:
+        if snapshot.dataset in seen:
+            break
+        seen.add(snapshot.dataset)
+        origin = source.datasets[snapshot.dataset].origin
+        depth += 1
+    return depth
+
+
+def _step(snapshot: Snapshot, base: Guid | None, here: Here, native: bool) -> Step:
     if native:
         kind = StepKind.FULL if base is None else StepKind.INCREMENTAL
-        guid = base.guid if base else None
     else:
-        kind = StepKind.CONTENT
-        guid = base.guid if base else _content_base(snapshot.dataset, here)
+        kind, base = StepKind.CONTENT, base or _content_base(snapshot.dataset, here)
     return Step(
         kind=kind,
         source=snapshot.dataset,
         snapshot=snapshot.guid,
         name=snapshot.name,
-        base=guid,
+        base=base,
         landing=Landing.NEW,
     )
 

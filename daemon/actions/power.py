@@ -23,9 +23,9 @@ async def run(ctx: Context) -> Json | None:
 async def abandon(tx: Tx, job: Job, reason: str) -> None:
     """A start that fails ends in `stopped`, with the reason."""
     container = await containers.get(tx, job.container_id)
-    if container is not None and job.type is not JobType.STOP:
-        if container.status is Status.STOPPED:
-            await containers.change(tx, container.id, status_reason=reason)
+    starting = container is not None and container.status is Status.STOPPED
+    if starting and job.type is not JobType.STOP:
+        await containers.change(tx, job.container_id, status_reason=reason)
 
 
 async def _start(ctx: Context, container: Container) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 
@@ -93,17 +94,15 @@ class Servers:
         root = await self._root(name)
         path = os.path.join(self.directory, f"{name}.toml")
         api_port, peer_port = _free_port(), _free_port()
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(
-                _TOML.format(
-                    name=name,
-                    directory=self.directory,
-                    backend=self.backend,
-                    root=root,
-                    api_port=api_port,
-                    peer_port=peer_port,
-                )
-            )
+        settings = _TOML.format(
+            name=name,
+            directory=self.directory,
+            backend=self.backend,
+            root=root,
+            api_port=api_port,
+            peer_port=peer_port,
+        )
+        Path(path).write_text(settings, encoding="utf-8")
         report = await setup.init(path, {})
         self.user_id, self.project_id = report.user.id, report.project.id
         self.token = _token(report.config, report.user.id)
@@ -165,8 +164,8 @@ async def _ready(session: aiohttp.ClientSession, member: DemoServer) -> None:
         except aiohttp.ClientConnectionError:
             pass
         await asyncio.sleep(0.1)
-    with open(member.log_path, encoding="utf-8", errors="replace") as log:
-        raise DemoFailed(f"{member.name} does not start:\n{log.read()[-2000:]}")
+    said = Path(member.log_path).read_text(encoding="utf-8", errors="replace")
+    raise DemoFailed(f"{member.name} does not start:\n{said[-2000:]}")
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""The demo's story: take in, copy, copy again, change, sync; each figure with what it must reach."""
+"""The demo's story: take in, copy, change, sync; each figure beside what it must reach."""
 
 from __future__ import annotations
 
@@ -114,9 +114,8 @@ class Story:
         self._note(operation, await self._ended(job_id), strategy, wire_max)
 
     async def _ended(self, job_id: str | None) -> Json:
-        job: Json = {}
-        async for job in self.client.watch(job_id or ""):
-            pass
+        seen = [job async for job in self.client.watch(job_id or "")]
+        job = seen[-1]
         if job.get("state") != "succeeded":
             raise DemoFailed(f"the {job.get('type')} job ended {job.get('state')}: {job['error']}")
         return job

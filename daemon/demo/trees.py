@@ -30,23 +30,22 @@ class Entry:
 
 
 def gather(target: str) -> int:
-    """Copies this Python's standard library and site-packages to `target`, and more of the same
-    until there are 20,000 files. Returns their number."""
+    """Copies this Python's standard library (without its own tests) and site-packages to
+    `target`, and adds small files until there are 20,000. Returns their number."""
     paths = sysconfig.get_paths()
-    skip = shutil.ignore_patterns("__pycache__")
+    skip = shutil.ignore_patterns("__pycache__", "site-packages", "test", "config-*")
     shutil.copytree(paths["stdlib"], os.path.join(target, "lib"), symlinks=True, ignore=skip)
-    inside = os.path.commonpath([paths["stdlib"], paths["purelib"]]) == paths["stdlib"]
-    if not inside:
-        site = os.path.join(target, "site-packages")
-        shutil.copytree(paths["purelib"], site, symlinks=True, ignore=skip)
+    skip = shutil.ignore_patterns("__pycache__")
+    site = os.path.join(target, "site-packages")
+    shutil.copytree(paths["purelib"], site, symlinks=True, ignore=skip)
     _furnish(target)
-    count, round_number = _count(target), 0
-    while count < FILES_MIN:
-        round_number += 1
-        again = os.path.join(target, "more", str(round_number))
-        shutil.copytree(os.path.join(target, "lib"), again, symlinks=True)
-        count = _count(target)
-    return count
+    count = _count(target)
+    for number in range(count, FILES_MIN):
+        directory = os.path.join(target, "spool", f"{number % 100:02}")
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, f"{number}.txt"), "w", encoding="ascii") as file:
+            file.write(f"message {number}\n" * 20)
+    return max(count, FILES_MIN)
 
 
 def _furnish(target: str) -> None:

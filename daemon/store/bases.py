@@ -40,6 +40,4 @@ async def drop(tx: Tx, source_container_id: str, one: str, other: str) -> None:
 
 async def drop_source(tx: Tx, source_container_id: str) -> None:
     """Keep nothing of a source's lineage any more, anywhere."""
-    await tx.execute(
-        delete_from(bases).where(bases.c.source_container_id == source_container_id)
-    )
+    await tx.execute(delete_from(bases).where(bases.c.source_container_id == source_container_id))

@@ -18,7 +18,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import Connection, Index, event, inspect, make_url, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -216,9 +216,9 @@ _RULES = _rules()
 
 
 def _translate(context: ExceptionContext) -> CatalogueError | None:
-    """The drivers' errors in this program's words."""
+    """The drivers' errors in this program's words; a mistake in a statement stays what it is."""
     error = context.sqlalchemy_exception
-    if error is None:
+    if not isinstance(error, DBAPIError):
         return None
     message = str(context.original_exception)
     if isinstance(error, IntegrityError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import and_, delete, insert, or_, select
 
 from daemon.model import Job, JobState
 from daemon.store.database import Tx
@@ -13,7 +13,7 @@ async def take(tx: Tx, server_id: str, generation_id: str, job: Job) -> bool:
     """Make this attempt of a job the shipper; True also where it is already.
 
     A lease is worth nothing once its job has ended or runs in another attempt, and is then taken
-    over. False while somebody else's is good.
+    over. False while another job's, or another attempt's of this job, is good.
     """
     lease = and_(leases.c.server_id == server_id, leases.c.generation_id == generation_id)
     good = select(leases.c.job_id).where(
@@ -21,7 +21,7 @@ async def take(tx: Tx, server_id: str, generation_id: str, job: Job) -> bool:
         jobs.c.id == leases.c.job_id,
         jobs.c.attempt == leases.c.attempt,
         jobs.c.state == JobState.RUNNING,
-        jobs.c.id != job.id,
+        or_(leases.c.job_id != job.id, leases.c.attempt != job.attempt),
     )
     if (await tx.execute(good)).first() is not None:
         return False

@@ -292,18 +292,13 @@ async def test_settle_and_written(storage: Storage, tree: Path) -> None:
     assert await storage.written(path, new_name())
 
 
-async def test_unmount_is_refused_while_a_file_is_open(storage: Storage, tree: Path) -> None:
+async def test_unmounting(storage: Storage, tree: Path) -> None:
     path = await live(storage, tree)
-    if not os.path.ismount(storage.rootfs(path)):
-        pytest.skip("this backend's live trees are plain directories")
-    with open(Path(storage.rootfs(path), "etc", "hostname")) as file:
-        with pytest.raises(DatasetBusy):
-            await storage.unmount(path)
-        assert file.read() == "one\n"
     for _ in range(2):
         await storage.unmount(path)
     assert not storage.is_mounted(path)
-    assert not os.path.ismount(storage.rootfs(path))
+    await storage.mount(path)
+    assert Path(storage.rootfs(path), "etc", "hostname").read_text() == "one\n"
 
 
 async def test_retire_trim_and_destroy(storage: Storage, tree: Path) -> None:
@@ -316,12 +311,10 @@ async def test_retire_trim_and_destroy(storage: Storage, tree: Path) -> None:
     assert not os.path.exists(storage.rootfs(path))
     dataset = (await storage.inspect([path, mirror])).datasets
     assert list(dataset) == [mirror]
-    used_bytes = dataset[mirror].used_bytes
     for _ in range(2):
         await storage.trim(mirror)
     trimmed = (await storage.inspect([mirror])).datasets[mirror]
     assert not trimmed.head_differs
-    assert trimmed.used_bytes <= used_bytes - (3 << 20)
     assert await frozen_tree(storage, snapshot) == frozen
     with pytest.raises(DatasetBusy):
         await storage.destroy(mirror)

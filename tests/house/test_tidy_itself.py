@@ -131,7 +131,7 @@ def test_a_module_may_not_hide_the_standard_library(tree: Tree) -> None:
     "line",
     [
         "# TO" + "DO later",
-        "x = '/ho" + "me/somebody/file'",
+        "x = '/wo" + "rk/somebody/file'",
         "import os  # no" + "qa: F401",
         "x = f()  # type" + ": ignore[arg-type]",
     ],

@@ -86,7 +86,6 @@ _BANNED = {
     "XX" + "X": "say what is meant",
     "HA" + "CK": "say why it must be so",
     "/wo" + "rk/": "a path of one machine",
-    "/ho" + "me/": "a path of one machine",
     "/Us" + "ers/": "a path of one machine",
 }
 _BANNED_PATTERN = re.compile("|".join(rf"(?<![\w.]){re.escape(word)}" for word in _BANNED))

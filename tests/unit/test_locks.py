@@ -57,3 +57,28 @@ async def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     await other.wait()
     async with locked(str(tmp_path), "a"):
         pass
+
+
+async def test_processes_that_meet_at_a_release_exclude_each_other(tmp_path: Path) -> None:
+    """The file is removed at each release; who had opened it before must not take it for the
+    lock: the counter would lose an increment."""
+    code = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from transfer.storage import locks\n"
+        "locks.POLL_SECONDS = 0\n"
+        "async def main():\n"
+        "    counter = Path(sys.argv[2])\n"
+        "    for _ in range(300):\n"
+        "        async with locks.locked(sys.argv[1], 'a'):\n"
+        "            count = int(counter.read_text())\n"
+        "            counter.write_text(str(count + 1))\n"
+        "asyncio.run(main())\n"
+    )
+    (tmp_path / "locks").mkdir()
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    argv = [sys.executable, "-c", code, str(tmp_path / "locks"), str(counter)]
+    processes = [await asyncio.create_subprocess_exec(*argv) for _ in range(4)]
+    assert [await process.wait() for process in processes] == [0] * 4
+    assert counter.read_text() == "1200"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,9 +66,8 @@ nodes = st.builds(
 )
 
 
-def file_entry(name: bytes, **changes: object) -> Entry:
-    entry = Entry(name, Kind.FILE, digest(b"x"), META, 1)
-    return dataclasses.replace(entry, **changes)  # type: ignore[arg-type]
+def file_entry(name: bytes, **changes: Any) -> Entry:
+    return dataclasses.replace(Entry(name, Kind.FILE, digest(b"x"), META, 1), **changes)
 
 
 @given(nodes)

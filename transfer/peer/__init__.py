@@ -1,8 +1,10 @@
 """Another server's storage over ssh.
 
+plain       dataclasses to JSON values and back
 messages    requests and answers: frozen values and JSON
 channel     one ssh channel as a counted, bounded byte duplex
 link        an ssh connection to a peer: pinned keys, algorithms, errors translated
 client      PeerSource: a `Source` over a link
-server      what an exporter serves, and to whom
+answers     answering one request from a storage, after the gate
+server      what an exporter listens with: who may log in, and what is refused
 """

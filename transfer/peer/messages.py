@@ -17,7 +17,7 @@ import zstandard
 
 from transfer.codec import pack, unpack
 from transfer.errors import PeerRefused, StreamCorrupt, TransferError, from_code
-from transfer.frames import Flag, Frame, FrameType, FrameWriter
+from transfer.frames import Frame, FrameType, FrameWriter
 from transfer.model import Guid, Step
 from transfer.peer.plain import from_plain, to_plain
 
@@ -202,6 +202,11 @@ _TEXTS = {
     "snapshots": _GUID,
     "base": _GUID,
 }
+
+
+def hold_tag(job_id: str) -> str:
+    """The tag of a job's holds; each side makes it itself."""
+    return f"hoody-{job_id}"
 
 
 def write_request(writer: FrameWriter, request: PeerRequest) -> bytes:

@@ -37,7 +37,7 @@ def from_plain(kind: object, plain: object) -> object:
     if kind is bytes:
         return cast(str, _scalar(str, plain)).encode("utf-8", "surrogateescape")
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return kind(_scalar(str, plain))
+        return kind(cast(str, _scalar(str, plain)))
     if isinstance(kind, type) and is_dataclass(kind):
         return _instance(kind, plain)
     origin, args = get_origin(kind), get_args(kind)

@@ -8,7 +8,7 @@ child processes or threads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from transfer.model import Capacity, Dataset, Forest, Guid, Landing, Snapshot, Step, Traits

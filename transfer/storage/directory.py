@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from transfer.errors import (
     CannotExpress,
@@ -102,7 +102,7 @@ class DirectoryStorage:
         """An estimate of what a content step fetches."""
         return await blocking(self._size, step)
 
-    def send(self, step: Step) -> AsyncIterator[bytes]:
+    def send(self, step: Step) -> AsyncGenerator[bytes, None]:
         """Raises CannotExpress: there are no native streams."""
         raise CannotExpress("a dir storage has no native streams")
 
@@ -179,6 +179,10 @@ class DirectoryStorage:
     def rootfs(self, path: str) -> str:
         """The live tree's own path."""
         return os.path.join(self._layout.dataset(path), "live")
+
+    def is_mounted(self, path: str) -> bool:
+        """Whether the mount root has the symlink."""
+        return os.path.lexists(directory_change.link_of(self._mount_root, path))
 
     async def unmount(self, path: str) -> None:
         """Takes the symlink away."""

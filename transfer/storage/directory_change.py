@@ -17,7 +17,7 @@ def mount(layout: Layout, mount_root: str, path: str) -> str:
     live = os.path.join(layout.existing(path), "live")
     if not os.path.isdir(live):
         raise DatasetMissing(f"{path} has no live tree", path=path)
-    link = _link(mount_root, path)
+    link = link_of(mount_root, path)
     os.makedirs(os.path.dirname(link), mode=PASSABLE, exist_ok=True)
     temporary = f"{link}.new"
     with contextlib.suppress(FileNotFoundError):
@@ -31,7 +31,7 @@ def unmount(mount_root: str, path: str) -> None:
     """Takes the symlink away."""
     if not path.startswith("containers/"):
         return
-    link = _link(mount_root, path)
+    link = link_of(mount_root, path)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(link)
     _remove_empty(os.path.dirname(link))
@@ -91,7 +91,8 @@ def destroy(layout: Layout, path: str) -> None:
         _remove_empty(parent)
 
 
-def _link(mount_root: str, path: str) -> str:
+def link_of(mount_root: str, path: str) -> str:
+    """Where a dataset's live tree is seen."""
     return os.path.join(mount_root, *path.split("/")[1:])
 
 

@@ -27,9 +27,9 @@ from transfer.tree.descriptor import (
     IS_ROOT,
     closing,
     open_root,
+    replace_file,
     sync_directory,
     sync_filesystem,
-    write_durably,
 )
 from transfer.tree.index import Index, build_index, dump_index, load_index, probe
 from transfer.tree.manifest import Manifest, dump, load
@@ -63,7 +63,7 @@ def publish(layout: Layout, path: str, name: str, built: Built) -> Located:
         inconsistent_files=built.inconsistent_files,
         dropped=dict(built.dropped or {}),
     )
-    write_durably(os.path.join(building, "manifest"), dump(built.manifest))
+    replace_file(os.path.join(building, "manifest"), dump(built.manifest))
     write_record(os.path.join(building, "snapshot.json"), record)
     with closing(open_root(building)) as descriptor:
         sync_filesystem(descriptor)
@@ -158,8 +158,8 @@ def settle(layout: Layout, path: str, properties: Mapping[str, str]) -> None:
         scan = TreeScan(_knows(index, base))
         manifest = scan.run(live)
         settled = build_index("", os.fstat(live), probe_ns, scan.rows)
-        write_durably(os.path.join(directory, "settled.manifest"), dump(manifest))
-        write_durably(os.path.join(directory, "settled.index"), dump_index(settled))
+        replace_file(os.path.join(directory, "settled.manifest"), dump(manifest))
+        replace_file(os.path.join(directory, "settled.index"), dump_index(settled))
         record = with_properties(layout.dataset_record(path), properties)
         write_record(os.path.join(directory, "dataset.json"), record)
         sync_filesystem(live)
@@ -273,7 +273,7 @@ def _content_of(manifest: Manifest) -> Knows:
 
 def _write_index(directory: str, guid: Guid, live: int, probe_ns: int, rows: list[Row]) -> None:
     index = build_index(guid, os.fstat(live), probe_ns, rows)
-    write_durably(os.path.join(directory, "index"), dump_index(index))
+    replace_file(os.path.join(directory, "index"), dump_index(index))
 
 
 def _open_import(tree: str) -> int:

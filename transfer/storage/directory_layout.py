@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from transfer.errors import DatasetMissing, SnapshotMissing, StorageError
 from transfer.model import Dataset, Forest, Guid, Snapshot
-from transfer.tree.descriptor import write_durably
+from transfer.tree.descriptor import replace_file
 from transfer.tree.manifest import Manifest, load
 
 _DATASET = re.compile(r"(containers/[\w-][\w.-]*|mirrors|images)/[\w-][\w.-]*", re.ASCII)
@@ -236,8 +236,8 @@ def as_snapshot(found: Located, holds: int) -> Snapshot:
 
 
 def write_record(path: str, record: SnapshotRecord | DatasetRecord) -> None:
-    """Writes a record as JSON, at once and for good."""
-    write_durably(path, json.dumps(asdict(record), indent=1).encode())
+    """Replaces a record as JSON, at once and for good."""
+    replace_file(path, json.dumps(asdict(record), indent=1).encode(), durable=True)
 
 
 def with_properties(record: DatasetRecord, properties: Mapping[str, str]) -> DatasetRecord:

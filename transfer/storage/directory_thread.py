@@ -48,6 +48,7 @@ async def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
+    """Translates OSErrors: a full filesystem to InsufficientStorage, others to StorageError."""
     try:
         yield
     except OSError as error:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 from transfer.tree.assemble import Parts, assemble, verify
+from transfer.tree.chunk import data_bytes
 from transfer.tree.descriptor import closing, open_root
 from transfer.tree.fetch import fetch_manifest
 from transfer.tree.manifest import Manifest
@@ -26,7 +27,8 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A tree that was built; `new_bytes` of its files are not linked from the base."""
+    """A tree that was built; `new_bytes` of its content, holes left out, are not linked from
+    the base."""
 
     manifest: Manifest
     new_bytes: int
@@ -51,7 +53,11 @@ async def build_from(
     finally:
         building.close()
     linked = building.parts.linked
-    new = (entry.value for path, entry in manifest.leaders() if path not in linked)
+    new = (
+        data_bytes(entry.value, manifest.chunk_list(path, entry))
+        for path, entry in manifest.leaders()
+        if path not in linked
+    )
     return Built(manifest, sum(new))
 
 

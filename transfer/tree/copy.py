@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from transfer.tree.chunk import copy_file, hash_file, reflink
+from transfer.tree.chunk import copy_file, data_bytes, hash_file, reflink
 from transfer.tree.descriptor import (
     closing,
     copy_xattrs,
@@ -37,7 +37,7 @@ from transfer.tree.scan import (
 
 @dataclass(frozen=True, slots=True)
 class CopyReport:
-    """What a copy did. `copied_bytes` are content that was written, holes left out of nothing;
+    """What a copy did. `copied_bytes` are content that was written, holes left out;
     `inconsistent_files` were written all the time; `dropped` counts by kind what was not kept."""
 
     files: int
@@ -149,8 +149,9 @@ class TreeCopy(TreeScan):
             else:
                 chunks, size = self._copy_content(spot, file, before, None)
                 self.inconsistent_files += 1
-        self.copied_bytes += size
-        self._on_bytes(size)
+        copied = data_bytes(size, chunks)
+        self.copied_bytes += copied
+        self._on_bytes(copied)
         return before, chunks, size
 
     def _linked(self, known: Known, spot: Spot) -> bool:

@@ -134,16 +134,20 @@ def sync_filesystem(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def write_durably(path: str, data: bytes) -> None:
-    """Replaces a small file of our own at once, and for good."""
+def replace_file(path: str, data: bytes, *, durable: bool = False) -> None:
+    """Replaces a file of our own at once: a reader sees the old content or the new.
+
+    Where it is not `durable`, a power failure before the next `sync_filesystem` may damage it:
+    for what is in a place that is not published yet, or carries a digest.
+    """
     temporary = path + ".new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(temporary, path)
-    sync_directory(os.path.dirname(path))
 
 
 def sync_directory(path: str) -> None:

@@ -155,9 +155,11 @@ def _lists_by_digest(base: Manifest) -> dict[tuple[bytes, int], bytes]:
 
 
 def _check_links(manifest: Manifest) -> None:
-    for _, entry in manifest.walk():
+    for path, entry in manifest.walk():
         if entry.kind is Kind.FILE and entry.text:
             leader = require_leader(manifest, entry.text)
+            if entry.text.split(b"/") > path.split(b"/"):
+                raise StreamCorrupt("the manifest is malformed: a hard link comes before its file")
             own = (entry.digest, entry.value, entry.metadata)
             if own != (leader.digest, leader.value, leader.metadata):
                 raise StreamCorrupt("the manifest is malformed: a hard link differs from its file")

@@ -78,7 +78,7 @@ class World:
     pool: Server = field(default_factory=lambda: make_server("pool", "zfs"))
     alice: User = field(default_factory=lambda: User(id=new_id()))
     bob: User = field(default_factory=lambda: User(id=new_id()))
-    limits: LimitsSection = LimitsSection()
+    limits: LimitsSection = field(default_factory=LimitsSection)
     import_roots: tuple[str, ...] = ()
     health: dict[str, str | None] = field(default_factory=lambda: {"storage": None})
     wakes: int = 0

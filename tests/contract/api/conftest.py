@@ -12,15 +12,14 @@ from api_world import Api, World
 from daemon.api.app import make_app
 from daemon.config import LimitsSection
 from daemon.store.database import Database
-from daemon.store.schema import metadata
+from daemon.store.migrate import migrate
 
 
 @pytest.fixture
 async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A filled catalogue. `@pytest.mark.parametrize("limits", …)` sets the config's limits."""
     db = Database(f"sqlite:///{tmp_path}/catalogue.db")
-    async with db.write() as tx:
-        await tx.run_sync(metadata.create_all)
+    await migrate(db)
     limits = LimitsSection(**getattr(request, "param", {}))
     roots = tmp_path / "imports"
     roots.mkdir()

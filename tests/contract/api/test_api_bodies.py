@@ -154,7 +154,7 @@ BAD_QUERIES = [
     ("/containers", {"page": "-1"}),
     ("/containers", {"page": "1.0"}),
     ("/containers", {"page": " 1"}),
-    ("/containers", {"page": "١"}),
+    ("/containers", {"page": "\u0661"}),
     ("/containers", {"page": ""}),
     ("/containers", {"limit": "0"}),
     ("/containers", {"limit": "101"}),

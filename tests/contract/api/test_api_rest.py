@@ -32,7 +32,7 @@ async def test_projects(api: Api) -> None:
     assert (made["alias"], made["owner_id"]) == ("my-shop-eu", api.world.alice.id)
     assert (await api.get(f"/projects/{made['id']}")).data == made
     found = (await api.get("/projects")).data
-    assert [project["name"] for project in found["projects"]][0] == "My Shop (EU)"
+    assert found["projects"][0] == made
     assert found["pagination"]["total"] == 3
     reply = await api.post("/projects", {"name": "My Shop (EU)"})
     assert reply.refusal == (409, "PROJECT_NAME_IN_USE")
@@ -86,7 +86,7 @@ BAD_FIREWALL: list[dict[str, Any]] = [
     {"ports": "9-8"},
     {"ports": "22,23"},
     {"ports": 22},
-    {"ports": "٢٢"},
+    {"ports": "\u0662\u0662"},
     {"protocol": "icmp"},
     {"cidr": "10.0.0.0/33"},
     {"cidr": "10.0.0.1/8"},
@@ -114,7 +114,7 @@ BAD_NETWORK: list[dict[str, Any]] = [
 async def test_bad_rules(kind: str, good: dict[str, Any], bad: dict[str, Any], api: Api) -> None:
     container = await api.world.container()
     path = f"/containers/{container.id}/{kind}-rules"
-    reply = await api.put(path, {"rules": [good, good | bad | {}]} if bad else None)
+    reply = await api.put(path, {"rules": [good, good | bad]})
     assert reply.refusal == (400, "VALIDATION_ERROR")
     assert all(field.startswith("rules.1") for field in reply.body["details"])
     assert await api.world.stored(container.id) == container
@@ -154,7 +154,7 @@ async def test_metrics(api: Api) -> None:
     await api.post(f"/containers/{container.id}/stop")
     await api.get("/containers/bad")
     await api.ask("GET", "/no/such/path")
-    async with api.client.request("ODD", "/no/such/path") as answer:
+    async with api.client.request("PROPFIND", "/no/such/path") as answer:
         assert answer.status == 404
     async with api.client.get("/metrics") as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")

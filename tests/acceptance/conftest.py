@@ -1,0 +1,54 @@
+"""Clusters for the acceptance tests, and their logs beside a failure."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.cluster import Cluster, Settings
+from transfer.storage.private_zfs import PrivateZfs
+
+MakeCluster = Callable[..., Cluster]
+
+_running: list[Cluster] = []
+
+
+@pytest.fixture(scope="module", params=["dir", pytest.param("zfs", marks=pytest.mark.zfs)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Both kinds of storage, one after the other."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def make_cluster(request: pytest.FixtureRequest, backend: str) -> Iterator[MakeCluster]:
+    """Starts clusters of the backend that live as long as the module's tests with it."""
+    zfs: PrivateZfs | None = request.getfixturevalue("zfs_daemon") if backend == "zfs" else None
+    with ExitStack() as stack:
+
+        def make(servers: int = 2, settings: Settings | None = None) -> Cluster:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="hoody-"))
+            cluster = Cluster(Path(name), backend, servers, zfs=zfs, settings=settings)
+            _running.append(cluster)
+            stack.callback(_running.remove, cluster)
+            return stack.enter_context(cluster)
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def cluster(make_cluster: MakeCluster) -> Cluster:
+    """Two servers, a and b."""
+    return make_cluster(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for cluster in _running:
+            report.sections += cluster.logs()
+    return report

@@ -1,0 +1,91 @@
+"""The schema: from nothing, twice, from two sides at once; another one is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from daemon import model
+from daemon.errors import CatalogueError
+from daemon.store import events, migrate, schema
+from daemon.store.database import Database
+
+KINDS = {
+    "servers": model.Server,
+    "users": model.User,
+    "projects": model.Project,
+    "containers": model.Container,
+    "jobs": model.Job,
+    "datasets": model.DatasetRow,
+    "snapshots": model.SnapshotRow,
+    "bases": model.Base,
+    "events": events.Event,
+}
+
+
+@pytest.mark.parametrize("table", KINDS)
+def test_a_table_has_the_columns_of_its_dataclass(table: str) -> None:
+    columns = {column.name for column in schema.metadata.tables[table].columns}
+    assert columns == {field.name for field in fields(KINDS[table])}
+
+
+def test_the_program_asks_for_its_newest_revision() -> None:
+    assert migrate.head() == schema.REVISION
+
+
+def differences(connection: Connection) -> list[object]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, schema.metadata))
+
+
+async def test_migrations_lead_from_nothing_to_the_schema(empty_url: str) -> None:
+    db = Database(empty_url)
+    assert await migrate.current(db) is None
+    await migrate.migrate(db)
+    assert await migrate.current(db) == migrate.head()
+    async with db.read() as tx:
+        assert await tx.run_sync(differences) == []
+    await db.check()
+    await db.close()
+
+
+async def test_migrating_twice_changes_nothing(empty_url: str) -> None:
+    db = Database(empty_url)
+    await migrate.migrate(db)
+    await migrate.migrate(db)
+    await db.check()
+    await db.close()
+
+
+async def test_two_may_migrate_at_once(empty_url: str) -> None:
+    one, other = Database(empty_url), Database(empty_url)
+    await asyncio.gather(migrate.migrate(one), migrate.migrate(other))
+    await one.check()
+    await one.close()
+    await other.close()
+
+
+async def test_an_empty_database_is_refused_with_the_command_to_run(empty_url: str) -> None:
+    db = Database(empty_url)
+    with pytest.raises(CatalogueError, match="run: hoodyd migrate"):
+        await db.check()
+    await db.close()
+
+
+async def test_an_old_schema_is_refused_with_the_command_to_run(db: Database) -> None:
+    async with db.write() as tx:
+        await tx.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    with pytest.raises(CatalogueError, match=r"schema 0000.*run: hoodyd migrate"):
+        await db.check()
+
+
+async def test_a_newer_schema_is_refused(db: Database) -> None:
+    async with db.write() as tx:
+        await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(CatalogueError, match="newer hoodyd"):
+        await db.check()

@@ -1,0 +1,103 @@
+"""What `hoody` prints: sizes, times, tables, summaries, lineage."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from daemon.commands import output, session, waiting
+from daemon.commands.containers import lineage
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (5 << 30, "5.0 GiB"),
+        (9999 << 50, "9999.0 PiB"),
+        (None, "-"),
+    ],
+)
+def test_sizes(value: object, words: str) -> None:
+    assert output.size(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.123, "0.12 s"), (12.4, "12 s"), (185, "3 m 05 s"), (7800, "2 h 10 m"), (None, "-")],
+)
+def test_seconds(value: object, words: str) -> None:
+    assert output.seconds(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("2026-01-15T10:30:00.000Z", "just now"),
+        ("2026-01-15T10:29:30.000Z", "30 s ago"),
+        ("2026-01-15T10:00:00.000Z", "30 m ago"),
+        ("2026-01-14T11:30:00.000Z", "23 h ago"),
+        ("2026-01-01T10:30:00.000Z", "14 d ago"),
+        (None, "-"),
+    ],
+)
+def test_ages(value: object, words: str) -> None:
+    assert output.age(value, datetime(2026, 1, 15, 10, 30, tzinfo=UTC)) == words
+
+
+def test_tables_hold_what_users_wrote_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(["A", ">B"], [["[bold]x[/]", "1"], ["\x1b[31mred", "22"]], empty="none")
+    printed = capsys.readouterr().out
+    assert "[bold]x[/]" in printed
+    assert "\x1b" not in printed
+    assert "\N{REPLACEMENT CHARACTER}[31mred" in printed
+
+
+def test_long_cells_are_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(["ID", "NAME"], [["f" * 24, "n" * 100]], empty="none")
+    assert "n" * 100 in capsys.readouterr().out
+
+
+def test_a_summary_has_only_what_the_result_has() -> None:
+    assert waiting.summary({"type": "stop", "result": None}) == "stop done"
+    assert waiting.summary({"type": "sync", "result": {"strategy": "unchanged"}}) == (
+        "sync done (unchanged)"
+    )
+
+
+def test_an_amount_grows_with_what_is_known() -> None:
+    assert waiting.amount({}) == ""
+    assert waiting.amount({"bytes_total": 2048, "bytes_done": 1024, "bytes_wire": 10}) == (
+        "1.0 KiB of 2.0 KiB, 10 B on the wire"
+    )
+    known = {"bytes_total": 2048, "bytes_done": 1024, "bytes_wire": 10, "eta_seconds": 61}
+    assert waiting.amount({**known, "rate_bytes_per_second": 1024}).endswith(
+        "1.0 KiB/s, 1 m 01 s left"
+    )
+
+
+def test_names_and_prefixes() -> None:
+    things = [{"id": "aaaaaa" + "0" * 18, "name": "web"}, {"id": "b" * 24, "name": "aaaaaa"}]
+    assert session.pick(things, "web") == [things[0]["id"]]
+    assert session.pick(things, "aaaaa") == []
+    assert len(session.pick(things, "aaaaaa")) == 2
+    assert session.pick(things, "bbbbbbbb") == ["b" * 24]
+
+
+def test_lineage_has_every_container_once() -> None:
+    found: list[dict[str, object]] = [
+        {"id": "c", "source_container_id": "b"},
+        {"id": "b", "source_container_id": "a"},
+        {"id": "a", "source_container_id": None},
+        {"id": "orphan", "source_container_id": "gone"},
+    ]
+    roots = lineage(found, None)
+    assert [root["id"] for root in roots] == ["orphan", "a"]
+    below = roots[1]["copies"]
+    assert isinstance(below, list)
+    assert [one["id"] for one in below] == ["b"]
+    assert [one["id"] for one in below[0]["copies"]] == ["c"]
+    assert [one["id"] for one in lineage(found, "c")] == ["c"]

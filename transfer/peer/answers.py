@@ -1,0 +1,160 @@
+"""Answering one request on one channel: read, judge, serve, tell of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from transfer.codec import Encoder
+from transfer.errors import PeerRefused, PeerUnreachable, TransferError
+from transfer.frames import FrameType, FrameWriter
+from transfer.peer import messages
+from transfer.peer.channel import Duplex
+from transfer.peer.messages import PeerRequest, StreamRequest
+from transfer.pipeline import (
+    Outlet,
+    TokenBucket,
+    progress_within,
+    send_blocks,
+    send_records,
+)
+from transfer.storage.base import Source
+
+REQUEST_SECONDS = 10  # from an open channel to a whole request
+ANSWER_SECONDS_MAX = 6 * 3600  # for a snapshot of a large tree by copying
+ALIVE_SECONDS_MAX = 10
+
+T = TypeVar("T")
+
+log = logging.getLogger("hoody.peer")
+
+
+class Gate(Protocol):
+    """Who may connect, and what a request may have."""
+
+    async def key_of(self, peer_id: str) -> str | None:
+        """The public key (OpenSSH text) pinned for a server; None for an unknown one."""
+        ...
+
+    async def authorize(self, peer_id: str, request: PeerRequest) -> None:
+        """Raises PeerRefused where that peer may not have this."""
+        ...
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """The limit (0 is none) holds on the wire for all that this process sends. With `reuse_port`
+    several processes serve one port."""
+
+    limit_bytes_per_second: int = 0
+    stall_seconds: float = 120
+    reuse_port: bool = True
+
+
+class Answers:
+    """Serves what the gate allows of a storage."""
+
+    def __init__(self, storage: Source, gate: Gate, settings: ServerSettings) -> None:
+        self._storage = storage
+        self._gate = gate
+        self._settings = settings
+        self._bucket = TokenBucket(settings.limit_bytes_per_second)
+
+    async def serve(self, peer_id: str, channel: Duplex) -> None:
+        """Answers the channel's one request, also with its error, and closes the channel."""
+        writer = FrameWriter()
+        try:
+            try:
+                await self._answer(peer_id, channel, writer)
+            except PeerUnreachable:
+                return
+            except TransferError as error:
+                level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
+                log.log(level, "%s: %s: %s", peer_id, error.code, error.message)
+                with suppress(PeerUnreachable):
+                    await channel.send(messages.write_error(writer, error))
+            # The peer closes when it has read everything; one that does not is not waited for.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.stall_seconds):
+                    await channel.finish()
+        finally:
+            channel.close()
+
+    async def _answer(self, peer_id: str, channel: Duplex, writer: FrameWriter) -> None:
+        request = await _request(channel)
+        await self._gate.authorize(peer_id, request)
+        if isinstance(request, StreamRequest):
+            await self._stream(channel, writer, request)
+        else:
+            value = await self._kept_alive(channel, writer, self._value(request))
+            await channel.send(messages.write_answer(writer, value))
+
+    async def _stream(self, channel: Duplex, writer: FrameWriter, request: StreamRequest) -> None:
+        encoder = Encoder(writer, request.compression)
+        buckets = (self._bucket, TokenBucket(request.limit_bytes_per_second))
+        outlet = Outlet(channel.send, buckets, self._settings.stall_seconds)
+        source = self._storage
+        match request:
+            case messages.Send():
+                await send_blocks(source.send(request.step), encoder, outlet)
+            case messages.TreeNodes():
+                nodes = source.tree_nodes(request.snapshot, request.paths)
+                await send_records(nodes, encoder, outlet)
+            case messages.TreeChunkLists():
+                lists = source.tree_chunk_lists(request.snapshot, request.paths)
+                await send_records(lists, encoder, outlet)
+            case messages.TreeChunks():
+                chunks = source.tree_chunks(request.snapshot, request.wants)
+                await send_records(chunks, encoder, outlet)
+
+    async def _value(self, request: PeerRequest) -> object:
+        source, tag = self._storage, messages.hold_tag(request.job_id)
+        match request:
+            case messages.GetTraits():
+                return await source.traits()
+            case messages.GetLineage():
+                return await source.lineage(request.dataset)
+            case messages.TakeSnapshot():
+                return await source.snapshot(request.dataset, request.name, tag)
+            case messages.Hold():
+                await source.hold(request.snapshots, tag)
+                return None
+            case messages.Release():
+                await source.release(request.snapshots, tag)
+                return None
+            case messages.GetSize():
+                return await source.size(request.step)
+            case messages.GetTreeRoot():
+                return await source.tree_root(request.snapshot)
+            case _:
+                raise PeerRefused("no such request")
+
+    async def _kept_alive(
+        self, channel: Duplex, writer: FrameWriter, work: Coroutine[Any, Any, T]
+    ) -> T:
+        """The result of work that may take long, for which the peer must not count us stalled."""
+        every_seconds = min(ALIVE_SECONDS_MAX, self._settings.stall_seconds / 4)
+        task = asyncio.create_task(work)
+        try:
+            async with progress_within(ANSWER_SECONDS_MAX, "answer"):
+                while not (await asyncio.wait([task], timeout=every_seconds))[0]:
+                    await channel.send(writer.frame(FrameType.ALIVE))
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _request(channel: Duplex) -> PeerRequest:
+    frames = channel.frames(REQUEST_SECONDS)
+    try:
+        async with progress_within(REQUEST_SECONDS, "request"):
+            async for frame in frames:
+                return messages.read_request(frame)
+    finally:
+        await frames.aclose()
+    raise PeerRefused("a channel without a request")

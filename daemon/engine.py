@@ -169,7 +169,8 @@ class Engine:
         again = None
         if error["retryable"]:
             began = job.started_at or at
-            again = next_attempt(self._rules.retry, job.attempt, began, at, random.random())  # noqa: S311 - jitter
+            luck = random.random()  # noqa: S311 - jitter, no secret
+            again = next_attempt(self._rules.retry, job.attempt, began, at, luck)
         if again is None:
             return await self._end(tx, job, Move.FAIL, error)
         log.warning("job will be tried again", code=error["code"], message=error["message"])

@@ -32,6 +32,7 @@ from daemon.pool import Pool
 from daemon.retry import Policy
 from daemon.store import servers
 from daemon.store.database import Database
+from daemon.store.sole import sole
 
 KEEPER_SILENT_SECONDS = 60.0
 SHUTDOWN_SECONDS = 2.0
@@ -59,9 +60,10 @@ async def _run(config: Config, config_path: str) -> None:
         _check_free("server.listen", config.listen)
         _check_free("peer.listen", config.peer_listen)
         await db.check()
-        async with db.write() as tx:
-            await setup.register(tx, config)
-        await Service(config, config_path, db).run()
+        async with sole(config.database.url, config.server.id):
+            async with db.write() as tx:
+                await setup.register(tx, config)
+            await Service(config, config_path, db).run()
     finally:
         await db.close()
         os.close(lock)

@@ -172,6 +172,7 @@ def context(means: Means, job: Job) -> Context:
         server_id=means.config.server.id,
         sealing_key=means.sealing_key,
         import_roots=means.config.storage.import_roots,
+        storage_root=means.config.storage.root,
         mount_root=means.config.storage.mount_root,
         connect=means.connect,
         report=lambda _progress: None,

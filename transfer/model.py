@@ -36,15 +36,16 @@ class Snapshot:
 class Dataset:
     """One filesystem of a storage: its snapshots oldest first, and the snapshot it is a clone of.
 
-    `partial` says that a receive or an apply into it has not ended. `used_bytes` is what
-    destroying it with its snapshots would free. `head_differs` is False only where the storage
-    knows that the head holds nothing beyond the newest snapshot.
+    `partial` says that a receive or an apply into it has not ended. `referenced_bytes` is what
+    its head takes, `used_bytes` what destroying it with its snapshots would free. `head_differs`
+    is False only where the storage knows that the head holds nothing beyond the newest snapshot.
     """
 
     path: str
     origin: Guid | None = None
     snapshots: tuple[Snapshot, ...] = ()
     partial: bool = False
+    referenced_bytes: int = 0
     used_bytes: int = 0
     head_differs: bool = True
 

@@ -74,14 +74,14 @@ class Outcome:
 
     @property
     def strategy(self) -> str:
-        """`clone` where nothing moved, else the kind of the last step: the wanted snapshot's."""
+        """`clone` where nothing moved, `full` where a root came whole, else how the difference
+        to what was here came."""
         if not self.receipts:
             return "clone"
-        kinds = {receipt.step.kind for receipt in self.receipts}
-        if StepKind.CONTENT in kinds:
-            based = any(receipt.step.base for receipt in self.receipts)
-            return "content-diff" if based else "full"
-        return "full" if StepKind.FULL in kinds else "incremental"
+        if any(receipt.step.base is None for receipt in self.receipts):
+            return "full"
+        content = any(receipt.step.kind is StepKind.CONTENT for receipt in self.receipts)
+        return "content-diff" if content else "incremental"
 
     @property
     def logical_bytes(self) -> int:

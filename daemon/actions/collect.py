@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from daemon.actions import letting_go
-from daemon.model import DatasetRow, Role, mirror_path
+from daemon.model import DatasetRow, Role, generation_path, mirror_path
 from daemon.store import bases, containers, datasets, jobs, leases, unneeded
 from daemon.store.database import Database
 from transfer.errors import DatasetBusy
@@ -62,7 +62,24 @@ class Collector:
         ripe = await self._ripe(todo, inventory, now)
         done = [deed for deed in ripe if await self._do(deed, inventory)]
         await letting_go.rows(self._db, self._server_id, _without(forest, done))
+        await self._note_sizes(forest)
         return done
+
+    async def _note_sizes(self, forest: Forest) -> None:
+        """What each container takes, as the API shows it."""
+        async with self._db.read() as tx:
+            ours = await containers.on_server(tx, self._server_id)
+        for container in ours:
+            path = generation_path(container.id, container.generation_id or "")
+            dataset = forest.datasets.get(path)
+            if dataset is None:
+                continue
+            sizes = (dataset.referenced_bytes, dataset.used_bytes)
+            if sizes != (container.referenced_bytes, container.unique_bytes):
+                async with self._db.write() as tx:
+                    await containers.change(
+                        tx, container.id, referenced_bytes=sizes[0], unique_bytes=sizes[1]
+                    )
 
     async def _take_inventory(self, forest: Forest) -> Inventory:
         async with self._db.read() as tx:

@@ -62,6 +62,7 @@ class Context:
     server_id: str
     sealing_key: bytes
     import_roots: tuple[str, ...]
+    storage_root: str
     mount_root: str
     connect: Connect
     report: Callable[[Progress], None]

@@ -26,7 +26,7 @@ from daemon.model import (
 )
 from daemon.store import containers, datasets, jobs
 from daemon.store.database import Tx
-from transfer.model import Guid
+from transfer.model import Dataset, Guid
 
 Then = Callable[[Tx], Awaitable[None]]
 
@@ -36,7 +36,7 @@ class Generation:
     """A generation that is ready to go live: cloned, mounted, with its identity, on the disk."""
 
     id: str
-    path: str
+    dataset: Dataset
     rootfs: str
     origin_guid: Guid
     settled_guid: Guid | None
@@ -56,8 +56,9 @@ async def make(ctx: Context, container: Container, guid: Guid) -> Generation:
         snapshot_name(new_id()),
         {"container": container.id, "role": "generation", "live-since": now().isoformat()},
     )
+    dataset = (await ctx.storage.inspect([path])).datasets[path]
     settled_guid = settled.guid if settled else None
-    return Generation(generation_id, path, rootfs, guid, settled_guid, key)
+    return Generation(generation_id, dataset, rootfs, guid, settled_guid, key)
 
 
 async def _register(ctx: Context, container: Container, guid: Guid) -> str:
@@ -138,6 +139,7 @@ async def _commit(
         generation.id,
         ready=True,
         rootfs=generation.rootfs,
+        storage_name=f"{ctx.storage_root}/{generation.dataset.path}",
         origin_guid=generation.origin_guid,
         settled_guid=generation.settled_guid,
     )
@@ -145,6 +147,8 @@ async def _commit(
         "generation_id": generation.id,
         "status": Status.RUNNING if starts else Status.STOPPED,
         "status_reason": None,
+        "referenced_bytes": generation.dataset.referenced_bytes,
+        "unique_bytes": generation.dataset.used_bytes,
     }
     if generation.key is not None:
         changes |= {

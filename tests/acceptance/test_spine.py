@@ -25,6 +25,7 @@ from tests.acceptance.conftest import MakeCluster
 SLACK_BYTES = 64 << 10
 DAY_BYTES = 300_000
 RESTART_SECONDS = 20.0
+COLLECT_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
 
@@ -173,11 +174,21 @@ async def test_many_syncs_at_once(cluster: Cluster, api: Api, source: str) -> No
 
 
 async def test_deleting_a_source_leaves_its_copies(cluster: Cluster, api: Api, source: str) -> None:
+    """Also those that share its blocks, and while they are in use."""
     near, _ = await api.copy(source)
     far, _ = await api.copy(source, cluster.daemons[1].server_id)
-    before = [trees.walk(await api.rootfs(copy)) for copy in (near, far)]
-    await api.delete(source)
-    assert [trees.walk(await api.rootfs(copy)) for copy in (near, far)] == before
+    roots = [await api.rootfs(copy) for copy in (near, far)]
+    before = [trees.walk(rootfs) for rootfs in roots]
+    source_root = await api.rootfs(source)
+
+    with Path(roots[0], "srv/text").open("rb") as held:
+        await api.delete(source)
+        async with asyncio.timeout(COLLECT_SECONDS):
+            while os.path.lexists(source_root):
+                assert os.path.lexists(Path(roots[0], "srv/text"))
+                await asyncio.sleep(POLL_SECONDS)
+        assert held.read(6) == b"a line"
+    assert [trees.walk(rootfs) for rootfs in roots] == before
     for copy in (near, far):
         assert (await api.container(copy))["status"] == "running"
         assert (await api.container(copy))["sync_state"] == "orphaned"

@@ -112,8 +112,11 @@ class StuckSource(MemorySource):
     """Sends one block and then no more, nor does it end."""
 
     async def send(self, step: Step) -> AsyncGenerator[bytes, None]:
-        yield bytes(10)
-        await asyncio.Event().wait()
+        yield bytes(1 << 20)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.closed_early.set()
 
 
 class SlowSource(MemorySource):

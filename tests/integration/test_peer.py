@@ -218,6 +218,15 @@ async def test_stopping_early_stops_the_storage() -> None:
         assert (await peer.traits()).kind == "memory"
 
 
+async def test_stopping_early_stops_a_storage_that_is_at_work() -> None:
+    source = StuckSource()
+    async with serving(source) as server, connected(server.port) as peer:
+        async with aclosing(peer.send(STEP)) as blocks:
+            await anext(blocks)
+        async with asyncio.timeout(20):
+            await source.closed_early.wait()
+
+
 async def test_a_reader_that_waits_holds_the_sender_back() -> None:
     source = MemorySource([NOISE] * 64)
     settings = LinkSettings(window_bytes=2 << 20)

@@ -152,6 +152,7 @@ class Layout:
             origin=record.origin,
             snapshots=tuple(snapshots),
             partial=not snapshots and not has_live,
+            referenced_bytes=snapshots[-1].referenced_bytes if snapshots else record.live_bytes,
             used_bytes=used_bytes + (record.live_bytes if has_live else 0),
             head_differs=has_live,
         )

@@ -91,6 +91,7 @@ def _dataset(
         origin=origin,
         snapshots=tuple(snapshots),
         partial=row[PARTIAL] != "-",
+        referenced_bytes=int(row["referenced"]),
         used_bytes=int(row["used"]),
         head_differs=newest is None or row[HEAD] != newest,
     )

@@ -107,11 +107,13 @@ def run_blocking(argv: Sequence[str], *, deadline_seconds: float) -> Output:
     )
 
 
-def start_server(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Starts a long-lived child that says nothing; the caller terminates it and waits for it."""
+def start_server(argv: Sequence[str], *, outlives: bool = False) -> subprocess.Popen[bytes]:
+    """Starts a long-lived child that says nothing; the caller terminates it and waits for it.
+    One that `outlives` this process is not bound to it."""
     try:
         return subprocess.Popen(
-            _bound_to_parent(argv),
+            argv if outlives else _bound_to_parent(argv),
+            start_new_session=outlives,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

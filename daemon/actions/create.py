@@ -34,7 +34,12 @@ async def run(ctx: Context) -> Json | None:
     await ctx.step("take_in")
     guid = await _take_in(ctx, container)
     generation = await generations.make(ctx, container, guid)
-    await generations.switch(ctx, container, generation, {}, _nothing_more)
+
+    async def commit(tx: Tx) -> None:
+        # Until now the mirror was half-made, and so kept for this job alone.
+        await datasets.change(tx, ctx.recall("mirror") or "", ready=True, trimmed=True)
+
+    await generations.switch(ctx, container, generation, {}, commit)
     return None
 
 
@@ -43,10 +48,6 @@ async def abandon(tx: Tx, job: Job, reason: str) -> None:
     container = await containers.get(tx, job.container_id)
     if container is not None and container.status is Status.CREATING:
         await containers.change(tx, container.id, status=Status.ERROR, status_reason=reason)
-
-
-async def _nothing_more(tx: Tx) -> None:
-    """The switch commits all there is."""
 
 
 async def _take_in(ctx: Context, container: Container) -> Guid:
@@ -64,7 +65,6 @@ async def _take_in(ctx: Context, container: Container) -> Guid:
     snapshot = await ctx.storage.take_in(tree, path, snapshot_name(row.id), on_bytes)
     async with ctx.db.write() as tx:
         await snapshots.taken(tx, row.id, snapshot.guid, now())
-        await datasets.change(tx, mirror_id, ready=True, trimmed=True)
     return snapshot.guid
 
 

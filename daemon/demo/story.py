@@ -177,11 +177,16 @@ def run(backend: str, keep: bool) -> int:
         console.print(f"no zfs here: {why}")
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    zfs = _start_zfs() if backend == "zfs" else None
+    zfs = None
+    if backend == "zfs":
+        private_zfs.enter_namespace()
+        zfs = private_zfs.PrivateZfs(outlives=keep)
     directory = tempfile.mkdtemp(prefix="hoody-demo-")
     servers = Servers(directory, backend, zfs)
     done = False
     try:
+        if zfs is not None:
+            zfs.start()
         missed = asyncio.run(_tell(servers, console))
         done = True
         return 1 if missed else 0
@@ -196,11 +201,6 @@ def run(backend: str, keep: bool) -> int:
             _say_what_runs(servers, console)
         else:
             _clear(servers, directory)
-
-
-def _start_zfs() -> private_zfs.PrivateZfs:
-    private_zfs.enter_namespace()
-    return private_zfs.PrivateZfs().__enter__()
 
 
 async def _tell(servers: Servers, console: Console) -> bool:
@@ -220,14 +220,17 @@ def _clear(servers: Servers, directory: str) -> None:
     try:
         servers.stop()
         if servers.zfs is not None:
-            servers.zfs.__exit__()
+            servers.zfs.stop()
         shutil.rmtree(directory)
     finally:
         signal.signal(signal.SIGINT, previous)
 
 
 def _say_what_runs(servers: Servers, console: Console) -> None:
-    pids = " ".join(str(member.process.pid) for member in servers.members if member.process)
+    processes = [member.process.pid for member in servers.members if member.process]
+    if servers.zfs is not None and servers.zfs.pid is not None:
+        processes.append(servers.zfs.pid)
+    pids = " ".join(str(pid) for pid in processes)
     for member in servers.members:
         console.print(f"{member.name}  {member.url}  server {member.server_id}")
     console.print(f"token  {servers.token}", soft_wrap=True)

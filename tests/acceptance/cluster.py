@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -269,6 +269,9 @@ class Cluster:
                 stack.callback(self._zfs.destroy_pool, pool)
             for daemon in self.daemons:
                 stack.callback(daemon.stop)
+
+
+MakeCluster = Callable[..., Cluster]
 
 
 def _hoodyd() -> list[str]:

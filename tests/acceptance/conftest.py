@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, Settings
+from tests.acceptance.cluster import Cluster, MakeCluster, Settings
 from transfer.storage.private_zfs import PrivateZfs
-
-MakeCluster = Callable[..., Cluster]
 
 _running: list[Cluster] = []
 

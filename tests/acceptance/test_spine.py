@@ -19,8 +19,7 @@ import pytest
 from daemon import keys
 from tests.acceptance import trees
 from tests.acceptance.api import Api, Json
-from tests.acceptance.cluster import Cluster, Daemon
-from tests.acceptance.conftest import MakeCluster
+from tests.acceptance.cluster import Cluster, Daemon, MakeCluster
 
 SLACK_BYTES = 64 << 10
 DAY_BYTES = 300_000

@@ -50,24 +50,39 @@ def enter_namespace() -> None:
 
 
 class PrivateZfs:
-    """The daemon and its file-backed pools; needs `enter_namespace` first. Use `with`."""
+    """The daemon and its file-backed pools; needs `enter_namespace` first. Use `with`, or
+    `start` and `stop`; one that `outlives` this process goes on when neither is reached."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, outlives: bool = False) -> None:
+        self._outlives = outlives
         self._pools: list[tuple[str, str]] = []
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PrivateZfs:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The daemon's process id, while it runs."""
+        return self._daemon.pid if self._daemon else None
+
+    def start(self) -> None:
+        """Starts the daemon and waits until it answers. Raises CommandFailed."""
         argv = ["zfs-fuse", "--no-daemon", "--no-kstat-mount", "--pidfile", "/run/zfs/daemon.pid"]
-        self._daemon = command.start_server(argv)
+        self._daemon = command.start_server(argv, outlives=self._outlives)
         deadline = time.monotonic() + START_SECONDS
         while command.run_blocking(["zpool", "list"], deadline_seconds=START_SECONDS).status != 0:
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 self._stop()
                 raise CommandFailed("zfs-fuse does not start")
             time.sleep(POLL_SECONDS)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Destroys the pools and ends the daemon."""
         try:
             for pool, _file in list(self._pools):
                 self.destroy_pool(pool)

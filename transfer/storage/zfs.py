@@ -194,7 +194,8 @@ class ZfsStorage(ZfsTree):
         return await self._intake.take_in(tree, path, name, on_bytes)
 
     async def receive(self, step: Step, path: str, blocks: AsyncIterator[bytes]) -> Snapshot:
-        return await self._receiver.receive(step, path, blocks)
+        async with locked(self._lock_dir, f"{path}.receive"):
+            return await self._receiver.receive(step, path, blocks)
 
     async def clone(self, guid: Guid, path: str) -> None:
         here = await self._zfs.find(path)
@@ -285,7 +286,8 @@ class ZfsStorage(ZfsTree):
             # zfs-fuse would roll a mounted filesystem back under its users.
             raise DatasetBusy(f"{path} is mounted", dataset=path)
         if dataset is not None:
-            await self._receiver.trim(dataset)
+            async with locked(self._lock_dir, f"{path}.receive", wait_seconds=0.1):
+                await self._receiver.trim(dataset)
 
     async def destroy(self, path: str) -> None:
         dataset = await self._zfs.find(path)

@@ -105,12 +105,15 @@ async def test_a_writer_that_cannot_have_its_turn_says_so(
 
 
 async def test_closing_ends_every_connection_and_may_be_done_twice(url: str) -> None:
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     db = Database(url)
     await asyncio.gather(*(db.check() for _ in range(4)))
+    threads = set(threading.enumerate()) - before
     await db.close()
     await db.close()
-    assert threading.active_count() == threads
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 # --- addresses -----------------------------------------------------------------------------------

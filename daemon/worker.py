@@ -7,7 +7,7 @@ import errno
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daemon import keys, lines, locks, logs
 from daemon.actions import ACTIONS
@@ -56,6 +56,10 @@ class Meter:
         if progress.done_bytes >= self._latest.done_bytes:
             self._latest = progress
 
+    def finish(self) -> None:
+        """All that was to come has come; the total was an estimate."""
+        self._latest = replace(self._latest, total_bytes=self._latest.done_bytes)
+
     def view(self) -> Json:
         """The figures as the API shows them."""
         done, total = self._latest.done_bytes, self._latest.total_bytes
@@ -81,7 +85,8 @@ class Meter:
     async def show(self, db: Database) -> None:
         """Writes the figures down, where they have changed."""
         view = self.view()
-        if view["bytes_done"] != self.shown.get("bytes_done") or not self.shown:
+        moving = ("bytes_done", "bytes_total", "bytes_wire")
+        if [view[key] for key in moving] != [self.shown.get(key) for key in moving]:
             async with db.write() as tx:
                 await jobs.save(tx, self._ctx.job, progress=view)
             self.shown = view
@@ -149,6 +154,7 @@ async def _metered(ctx: Context, meter: Meter, action: Action) -> Json | None:
         if showing.done():
             showing.result()
         result = await running
+        meter.finish()
         await meter.show(ctx.db)
         return result
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -91,13 +92,17 @@ async def put_live(ctx: Context, container: Container, source: Container, come: 
     """A new generation from what has arrived, and the switch to it."""
     await ctx.step("verify")
     async with ctx.watch.lap("verify"):
-        generation = await generations.make(ctx, container, come.anchor.guid)
+        # Whatever way it came, the state to take is here by its guid, and stays.
+        await ctx.storage.hold([come.anchor.guid], ctx.tag)
+    began = time.monotonic()
+    generation = await generations.make(ctx, container, come.anchor.guid)
 
-    async def commit(tx: Tx) -> None:
+    async def commit(tx: Tx, downtime_seconds: float) -> Json:
         await taken(tx, ctx, container, source, come)
+        ctx.watch.seconds["switch"] = round(time.monotonic() - began, 6)
+        return result(ctx, come, downtime_seconds)
 
-    async with ctx.watch.lap("switch"):
-        await generations.switch(ctx, container, generation, result(ctx, come), commit)
+    await generations.switch(ctx, container, generation, commit)
 
 
 async def taken(
@@ -131,7 +136,7 @@ async def anchor_of(ctx: Context, source: Container, link: Source) -> Anchor:
         return await anchors.take(ctx, source, link)
 
 
-def result(ctx: Context, come: Arrival) -> Json:
+def result(ctx: Context, come: Arrival, downtime_seconds: float = 0.0) -> Json:
     """A copy's or sync's result, as the API shows it."""
     wire_bytes = ctx.wire_bytes()
     ratio = come.logical_bytes / wire_bytes if come.logical_bytes and wire_bytes else None
@@ -145,5 +150,5 @@ def result(ctx: Context, come: Arrival) -> Json:
             stage: ctx.watch.seconds.get(stage, 0.0)
             for stage in ("plan", "snapshot", "transfer", "verify", "switch")
         },
-        "downtime_seconds": 0.0,
+        "downtime_seconds": round(downtime_seconds, 6),
     }

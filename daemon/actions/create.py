@@ -35,11 +35,12 @@ async def run(ctx: Context) -> Json | None:
     guid = await _take_in(ctx, container)
     generation = await generations.make(ctx, container, guid)
 
-    async def commit(tx: Tx) -> None:
+    async def commit(tx: Tx, _downtime_seconds: float) -> Json:
         # Until now the mirror was half-made, and so kept for this job alone.
         await datasets.change(tx, ctx.recall("mirror") or "", ready=True, trimmed=True)
+        return {}
 
-    await generations.switch(ctx, container, generation, {}, commit)
+    await generations.switch(ctx, container, generation, commit)
     return None
 
 

@@ -28,7 +28,8 @@ from daemon.store import containers, datasets, jobs
 from daemon.store.database import Tx
 from transfer.model import Dataset, Guid
 
-Then = Callable[[Tx], Awaitable[None]]
+Commit = Callable[[Tx, float], Awaitable[Json]]
+"""Given the transaction and the downtime in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,12 @@ def _identity(ctx: Context, container: Container, key: keys.KeyPair | None) -> I
 
 
 async def switch(
-    ctx: Context, container: Container, generation: Generation, result: Json, then: Then
+    ctx: Context, container: Container, generation: Generation, commit: Commit
 ) -> None:
     """Makes the generation live in one transaction, and the container run if it shall.
 
-    From here on it is too late to cancel. `then` adds what else the job commits. The result is
-    kept in the checkpoint with its downtime: a later attempt could not know it.
+    From here on it is too late to cancel. `commit` adds what else the job commits and gives the
+    job's result, which is kept in the checkpoint: a later attempt could not know it.
     """
     await ctx.step("switch")
     starts = _starts(ctx, container)
@@ -111,9 +112,8 @@ async def switch(
     async with ctx.db.write() as tx:
         await jobs.still_ours(tx, ctx.job)
         await _commit(tx, ctx, container, generation, starts)
-        await then(tx)
-        downtime = time.monotonic() - began if container.generation_id else 0.0
-        result["downtime_seconds"] = round(downtime, 6)
+        downtime_seconds = time.monotonic() - began if container.generation_id else 0.0
+        result = await commit(tx, downtime_seconds)
         ctx.job = await jobs.save(tx, ctx.job, checkpoint={**ctx.job.checkpoint, "result": result})
     await go_live(ctx, await ctx.container())
 

@@ -62,6 +62,7 @@ class DemoServer:
     config_path: str
     url: str
     log_path: str
+    storage_root: str
     server_id: str = ""
     process: subprocess.Popen[bytes] | None = None
 
@@ -108,7 +109,7 @@ class Servers:
         self.token = _token(report.config, report.user.id)
         log_path = os.path.join(self.directory, f"{name}.log")
         url = f"http://{report.config.listen}"
-        self.members.append(DemoServer(name, path, url, log_path, report.config.server.id))
+        self.members.append(DemoServer(name, path, url, log_path, root, report.config.server.id))
 
     async def _root(self, name: str) -> str:
         if self.backend == "dir":

@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, cast
 
+import aiosqlite
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import Connection, Index, event, inspect, make_url, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from daemon.errors import CatalogueError, Conflict
 from daemon.store import schema
@@ -35,6 +35,12 @@ WAIT_SECONDS = 15
 
 _CONNECTIONS = 4
 _WRITERS_LOCK = 0x686F6F6479  # "hoody": every writer of this catalogue takes it
+
+_SQLITE_SETTINGS = """
+    PRAGMA journal_mode=WAL;
+    PRAGMA synchronous=FULL;
+    PRAGMA foreign_keys=ON;
+"""
 
 Mode = Literal["read", "write"]
 
@@ -133,29 +139,36 @@ def _engine(url: str) -> AsyncEngine:
 
 
 def _sqlite(url: str) -> AsyncEngine:
+    path = make_url(url).database
+    if path is None or path == ":memory:":
+        raise CatalogueError("the database's url names no file: sqlite:////path")
+
+    async def connect() -> aiosqlite.Connection:
+        # Python's driver must not begin transactions of its own; `_begin_sqlite` does.
+        connection = aiosqlite.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+        # A connection lives in a thread, which must not outlive what went wrong here, nor keep
+        # the program from ending; aiosqlite has no other way to either.
+        thread = connection._thread  # noqa: SLF001
+        thread.daemon = True
+        try:
+            await connection
+            await connection.executescript(_SQLITE_SETTINGS)
+        except sqlite3.Error as error:
+            await connection.close()
+            await asyncio.to_thread(thread.join)
+            raise CatalogueError(f"no SQLite database at {path}: {error}") from error
+        return connection
+
     engine = create_async_engine(
-        make_url(url).set(drivername="sqlite+aiosqlite"),
+        "sqlite+aiosqlite://",
+        async_creator=connect,
+        poolclass=AsyncAdaptedQueuePool,
         pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,
-        connect_args={"timeout": WAIT_SECONDS},
     )
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # Python's driver must not begin transactions of its own; `_begin_sqlite` does.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    try:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-    except sqlite3.Error:
-        connection.close()  # the pool never saw it, and its thread would stay
-        raise
 
 
 def _begin_sqlite(connection: Connection) -> None:

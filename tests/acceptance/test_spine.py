@@ -56,7 +56,7 @@ async def test_copies_follow_their_source(cluster: Cluster, api: Api, source: st
 
     assert near_job["result"]["strategy"] == "clone"
     assert near_job["result"]["bytes_wire"] == 0
-    assert far_job["result"]["strategy"] == ("full" if cluster.zfs else "content-diff")
+    assert far_job["result"]["strategy"] == "full"
     for copy in (near, far):
         assert (await api.container(copy))["status"] == "running"
         await _assert_same(api, cluster, source, copy)

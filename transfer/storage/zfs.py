@@ -264,10 +264,27 @@ class ZfsStorage(ZfsTree):
         if not there:
             raise DatasetMissing(f"no dataset {path}", dataset=path)
         if old in there:
-            await self._zfs.do("rename", old, new)
+            await self._move(path, mirror)
         for key in ("mountpoint", "readonly"):
             await self._zfs.do("inherit", key, new)
         await self._leave(path)
+
+    async def _move(self, path: str, mirror: str) -> None:
+        """Gives the snapshots to a dataset of the other name. A rename would do, but zfs-fuse
+        unmounts and mounts all clones of what it renames, which live containers are, or fails
+        where one is in use; a promote leaves them alone. What lies beyond the newest snapshot
+        goes, as a trim would have it. Without a snapshot there is no clone."""
+        old, new = self._zfs.name(path), self._zfs.name(mirror)
+        async with locked(self._lock_dir, path):
+            found = (await self._zfs.get(path)).head
+            if found is None and await self._zfs.find(mirror) is None:
+                await self._zfs.do("rename", old, new)
+                return
+            if found is not None:
+                snapshot = self._zfs.snapshot_name(found)
+                await self._zfs.do("clone", snapshot, new, harmless=["already exists"])
+                await self._zfs.do("promote", new)
+            await self._zfs.do("destroy", old)
 
     async def destroy_snapshot(self, path: str, guid: Guid) -> None:
         async with locked(self._lock_dir, path):

@@ -125,6 +125,12 @@ def test_another_database_is_refused(url: str) -> None:
         Database(url)
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(CatalogueError, match="names no file"):
+        Database(url)
+
+
 async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/none/catalogue.db")
     with pytest.raises(CatalogueError, match="unable to open"):

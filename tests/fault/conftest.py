@@ -1,0 +1,12 @@
+"""The acceptance tests' clusters, for faults."""
+
+from __future__ import annotations
+
+from tests.acceptance.conftest import (
+    backend,
+    cluster,
+    make_cluster,
+    pytest_runtest_makereport,
+)
+
+__all__ = ["backend", "cluster", "make_cluster", "pytest_runtest_makereport"]

@@ -1,0 +1,59 @@
+"""kill -9 in the middle of a transfer: the job succeeds without help, and nothing is left over."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.cluster import Cluster, MakeCluster
+from tests.fault.disturbing import (
+    SLOW,
+    STRIKES,
+    TREE_BYTES,
+    Strike,
+    assert_clean,
+    assert_same,
+    in_the_middle,
+    kill_target,
+    next_attempt,
+    source_on_a,
+    watcher_of,
+    write_more,
+)
+
+MORE_BYTES = 10 << 20
+LARGE_BYTES = 96 << 20
+LARGE_RATE_BYTES = 24 << 20
+SENT_TWICE_BYTES = 64 << 20
+
+
+@pytest.fixture(scope="module")
+def cluster(make_cluster: MakeCluster) -> Cluster:
+    """Two servers with a narrow line between them."""
+    return make_cluster(2, SLOW)
+
+
+@pytest.mark.parametrize("strike", STRIKES, ids=lambda strike: strike.__name__)
+async def test_a_copy_and_a_sync_succeed(cluster: Cluster, strike: Strike) -> None:
+    """The copy is struck at 10, 50 and 90 % of its bytes, the sync at half of its."""
+    source = await source_on_a(cluster, strike.__name__)
+    async with cluster.api(watcher_of(strike)) as api:
+        started = await api.start_copy(source, cluster.daemons[1].server_id)
+        kept_bytes = 0  # by earlier attempts: a dir storage goes on where it was, zfs begins anew
+        for share in (0.1, 0.5, 0.9):
+            wanted = int(share * TREE_BYTES) - kept_bytes
+            job = await in_the_middle(api, started.job_id, wanted)
+            strike(cluster)
+            kept_bytes += 0 if cluster.zfs else job["progress"]["bytes_done"]
+            await next_attempt(api, started.job_id, job["attempt"])
+        await api.done(started.job_id)
+        await assert_same(api, cluster, source, started.container_id)
+
+        await write_more(api, source, MORE_BYTES)
+        sync = await api.start_sync(started.container_id)
+        job = await in_the_middle(api, sync.job_id, MORE_BYTES // 2)
+        strike(cluster)
+        await next_attempt(api, sync.job_id, job["attempt"])
+        job = await api.done(sync.job_id)
+        assert job["result"]["strategy"] == ("incremental" if cluster.zfs else "content-diff")
+        await assert_same(api, cluster, source, started.container_id)
+    await assert_clean(cluster)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from datetime import datetime
 from typing import cast
 
@@ -19,13 +20,15 @@ BLOCK_BYTES = 1 << 20
 class World:
     """The running servers; the first one has the containers that are copied."""
 
-    def __init__(self, servers: Servers, client: Client) -> None:
+    def __init__(self, servers: Servers, client: Client, say: Callable[[str], None]) -> None:
         self.servers = servers
+        self.say = say
         self._client = client
         self._names = 0
 
     async def create(self, size_bytes: int) -> str:
         """A container of so many bytes on the first server; returns its id."""
+        self.say(f"{self.servers.backend}: taking in {size_bytes:,} bytes")
         tree = os.path.join(self.servers.directory, "import", f"tree-{size_bytes}")
         await asyncio.to_thread(_fill, tree, size_bytes)
         data, job_id = await self._client.request(

@@ -53,14 +53,18 @@ class Child:
         return self._process.returncode is None
 
     async def read(self) -> lines.Message | None:
-        """The next message; None when the process has ended."""
+        """The next message; None when the process has ended, or says what is no message: then
+        it is of no more use, and is to be killed."""
         assert self._process.stdout is not None  # noqa: S101 - it was started with a pipe
-        line = await self._process.stdout.readline()
-        if line.endswith(b"\n"):
-            message = json.loads(line)
-            return message if isinstance(message, dict) else None
-        await self._process.wait()
-        return None
+        try:
+            line = await self._process.stdout.readline()
+            message = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError as error:  # no JSON, or a line without an end
+            log.error("child said no message", verb=self.verb, pid=self.pid, reason=str(error))
+            return None
+        if message is None:
+            await self._process.wait()
+        return message if isinstance(message, dict) else None
 
     def tell(self, message: lines.Message) -> None:
         """Gives it an order; one that has ended does not hear it."""

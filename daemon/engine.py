@@ -85,7 +85,8 @@ class Engine:
     async def _pause(self) -> None:
         """Until somebody wakes us, or for the poll time: other servers write to the catalogue."""
         try:
-            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()
@@ -151,7 +152,7 @@ class Engine:
             return None
         async with self._db.write() as tx:
             current = await jobs.get(tx, job.id)
-            if current is None or current.attempt != job.attempt:
+            if current is None or (current.attempt, current.state) != (job.attempt, job.state):
                 return None
             error = cast("Json | None", answer.get("error"))
             if error is None:
@@ -186,7 +187,10 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         await self._pool.close()
-        await self.recover()
+        try:
+            await self.recover()
+        except CatalogueError as error:
+            log.error("running jobs wait for the next start", reason=error.message)
 
 
 _CANCELLED: Json = {

@@ -108,6 +108,7 @@ async def _collect(collector: Collector, collect_now: asyncio.Event) -> None:
             lines.tell({"collected": round(time.monotonic() - began, 6)})
         collect_now.clear()
         try:
-            await asyncio.wait_for(collect_now.wait(), COLLECT_SECONDS)
+            async with asyncio.timeout(COLLECT_SECONDS):
+                await collect_now.wait()
         except TimeoutError:
             continue

@@ -87,6 +87,10 @@ class Pool:
 
     async def _start(self) -> Child:
         child = await Child.start("worker", self._config_path)
-        if await child.read() is None:
-            log.error("a worker could not start")
+        try:
+            if await child.read() is None:
+                log.error("a worker could not start")
+        except asyncio.CancelledError:
+            await child.kill()
+            raise
         return child

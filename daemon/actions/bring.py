@@ -118,11 +118,14 @@ async def taken(
 
 
 async def let_go(ctx: Context, link: Source, come: Arrival) -> None:
-    """Releases what the job held. What cannot be released now is the collector's."""
+    """Releases what the job held. What cannot be released now is the collector's, and so is what
+    earlier attempts held: they had plans of their own, and were killed before they told."""
     await ctx.step("release")
     try:
         await release(link, ctx.storage, ctx.tag, come.held)
     except TransferError:
+        return
+    if ctx.job.attempt > 1:
         return
     async with ctx.db.write() as tx:
         for server_id in await holdings.servers_of(tx, ctx.job.id):

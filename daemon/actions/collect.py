@@ -53,15 +53,16 @@ class Collector:
     async def run(self, now: datetime) -> list[Deed]:
         """One round; returns what was done."""
         await letting_go.bases(self._db, self._server_id, now - self._rules.base_ttl)
+        left = await letting_go.left_over(self._db, self._server_id)
         forest = _ours(await self._storage.forest())
-        await letting_go.holds(self._db, self._storage, self._server_id, forest)
-        forest = _ours(await self._storage.forest())
+        if await letting_go.holds(self._db, self._storage, left, forest):
+            forest = _ours(await self._storage.forest())
         await self._move_orphans(forest)
         inventory = await self._take_inventory(forest)
         todo = deeds(forest, inventory.needs)
         ripe = await self._ripe(todo, inventory, now)
         done = [deed for deed in ripe if await self._do(deed, inventory)]
-        await letting_go.rows(self._db, self._server_id, _without(forest, done))
+        await letting_go.rows(self._db, left, _without(forest, done))
         await self._note_sizes(forest)
         return done
 
@@ -128,9 +129,7 @@ class Collector:
             if row.role is Role.GENERATION and deed.path not in inventory.needs.live:
                 await self._storage.unmount(deed.path)
             if deed.kind is DeedKind.DESTROY:
-                await self._storage.destroy(deed.path)
-                async with self._db.write() as tx:
-                    await datasets.delete(tx, row.id)
+                await self._destroy(row)
             elif deed.kind is DeedKind.TRIM:
                 await self._storage.trim(deed.path)
                 await self._note(row, trimmed=True)
@@ -142,9 +141,21 @@ class Collector:
             return False
         return True
 
-    async def _note(self, row: DatasetRow, *, trimmed: bool) -> None:
+    async def _destroy(self, row: DatasetRow) -> None:
+        """A row that is not ready may be without its dataset: where this is killed in the middle,
+        a later round forgets it."""
+        await self._note(row, ready=False)
+        try:
+            await self._storage.destroy(row.path)
+        except DatasetBusy:
+            await self._note(row, ready=row.ready)
+            raise
         async with self._db.write() as tx:
-            await datasets.change(tx, row.id, trimmed=trimmed)
+            await datasets.delete(tx, row.id)
+
+    async def _note(self, row: DatasetRow, **columns: bool) -> None:
+        async with self._db.write() as tx:
+            await datasets.change(tx, row.id, **columns)
 
     async def _move_orphans(self, forest: Forest) -> None:
         """What was a generation of a container that is gone, and is kept for others, becomes a

@@ -72,7 +72,7 @@ async def _take_in(ctx: Context, container: Container) -> Guid:
 def allowed_tree(path: str, import_roots: tuple[str, ...]) -> str:
     """The directory that `path` really is. Raises SourcePathInvalid unless it is an absolute,
     readable directory under one of the import roots, after every link is followed."""
-    if not os.path.isabs(path):
+    if not os.path.isabs(path) or "\0" in path:
         raise SourcePathInvalid("source_path must be absolute", path=path)
     real = os.path.realpath(path)
     roots = [os.path.realpath(root) for root in import_roots]

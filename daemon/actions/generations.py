@@ -50,6 +50,7 @@ async def make(ctx: Context, container: Container, guid: Guid) -> Generation:
     path = generation_path(container.id, generation_id)
     await ctx.storage.clone(guid, path)
     rootfs = await ctx.storage.mount(path)
+    container = await ctx.container()  # its name and key may have changed during the transfer
     key = keys.generate(container.id) if container.ssh_public_key is None else None
     await asyncio.to_thread(put_identity, rootfs, _identity(ctx, container, key))
     settled = await ctx.storage.settle(
@@ -143,14 +144,17 @@ async def _commit(
         origin_guid=generation.origin_guid,
         settled_guid=generation.settled_guid,
     )
+    current = await containers.get(tx, container.id)
     changes: dict[str, object] = {
         "generation_id": generation.id,
-        "status": Status.RUNNING if starts else Status.STOPPED,
         "status_reason": None,
         "referenced_bytes": generation.dataset.referenced_bytes,
         "unique_bytes": generation.dataset.used_bytes,
     }
-    if generation.key is not None:
+    # What was asked of the container meanwhile stands: a delete that waits, a key that was given.
+    if current is not None and current.status is not Status.DELETING:
+        changes["status"] = Status.RUNNING if starts else Status.STOPPED
+    if generation.key is not None and current is not None and current.ssh_public_key is None:
         changes |= {
             "ssh_public_key": generation.key.public_text,
             "ssh_key_id": generation.key.key_id,

@@ -3,14 +3,14 @@ that nobody will use, holds of jobs that have ended, rows of what is gone."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.model import Base, hold_tag
-from daemon.states import ENDED
 from daemon.store import bases as base_rows
 from daemon.store import containers, datasets, holdings, jobs, servers, snapshots
 from daemon.store.database import Database, Tx
-from transfer.model import Forest
+from transfer.model import Forest, Guid
 from transfer.storage.base import Storage
 
 
@@ -33,28 +33,52 @@ async def _of_use(tx: Tx, base: Base, silent_since: datetime) -> bool:
     return source is not None and any(copy.server_id in pullers for copy in copies)
 
 
-async def holds(db: Database, storage: Storage, server_id: str, forest: Forest) -> None:
-    """Releases what jobs that have ended left held. zfs-fuse cannot list the tags of a snapshot,
-    so each tag is tried on each snapshot that is held at all."""
-    held = [snapshot.guid for snapshot in forest.snapshots() if snapshot.holds]
+@dataclass(frozen=True)
+class LeftOver:
+    """What jobs that have ended may have left on one server: `holders` are those that may have
+    holds there; `datasets` that are not ready, by id and path; `snapshots` by id and guid, which
+    is None where the snapshot was never noted as taken."""
+
+    server_id: str
+    holders: list[str]
+    datasets: dict[str, str]
+    snapshots: dict[str, Guid | None]
+
+
+async def left_over(db: Database, server_id: str) -> LeftOver:
+    """Is read before the storage is: what a job makes in between, and then ends, must neither
+    count as missing nor as let go of."""
     async with db.read() as tx:
-        job_ids = await holdings.of_server(tx, server_id)
-        found = {job_id: await jobs.get(tx, job_id) for job_id in job_ids}
-    for job_id, job in found.items():
-        if job is None or job.state in ENDED:
-            await storage.release(held, hold_tag(job_id))
-            async with db.write() as tx:
-                await holdings.drop(tx, job_id, server_id)
+        active = {job.id for job in await jobs.active(tx)}
+        holders = await holdings.of_server(tx, server_id)
+        known = await datasets.on_server(tx, server_id)
+        taken = await snapshots.on_server(tx, server_id)
+    return LeftOver(
+        server_id,
+        [job_id for job_id in holders if job_id not in active],
+        {row.id: row.path for row in known if not row.ready and row.job_id not in active},
+        {row.id: row.guid for row in taken if row.job_id not in active},
+    )
 
 
-async def rows(db: Database, server_id: str, forest: Forest) -> None:
+async def holds(db: Database, storage: Storage, left: LeftOver, forest: Forest) -> bool:
+    """Releases what jobs that have ended left held; says whether there were any. zfs-fuse cannot
+    list the tags of a snapshot, so each tag is tried on each snapshot that is held at all."""
+    held = [snapshot.guid for snapshot in forest.snapshots() if snapshot.holds]
+    for job_id in left.holders:
+        await storage.release(held, hold_tag(job_id))
+        async with db.write() as tx:
+            await holdings.drop(tx, job_id, left.server_id)
+    return bool(left.holders)
+
+
+async def rows(db: Database, left: LeftOver, forest: Forest) -> None:
     """Forgets datasets and snapshots that ended jobs had planned and that do not exist."""
     guids = {snapshot.guid for snapshot in forest.snapshots()}
     async with db.write() as tx:
-        active = {job.id for job in await jobs.active(tx)}
-        for row in await datasets.on_server(tx, server_id):
-            if not row.ready and row.path not in forest.datasets and row.job_id not in active:
-                await datasets.delete(tx, row.id)
-        for snapshot in await snapshots.on_server(tx, server_id):
-            if snapshot.job_id not in active and snapshot.guid not in guids:
-                await snapshots.delete(tx, snapshot.id)
+        for dataset_id, path in left.datasets.items():
+            if path not in forest.datasets:
+                await datasets.delete(tx, dataset_id)
+        for snapshot_id, guid in left.snapshots.items():
+            if guid not in guids:
+                await snapshots.delete(tx, snapshot_id)

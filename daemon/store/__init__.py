@@ -9,6 +9,7 @@ servers accounts containers     who and what there is
 jobs events                     what is to be done, and what happened
 datasets snapshots bases        what lies in the servers' storages, and why
 holdings leases unneeded        what jobs hold, who ships, what collect waits for
+sole        one daemon a server id
 
-Every function takes an open transaction first, so that callers compose them into one.
+The functions on rows take an open transaction first, so that callers compose them into one.
 """

@@ -72,8 +72,11 @@ class Database:
         gone, or when the other writers took longer than WAIT_SECONDS.
         """
         # Writers of this process queue here, in order, rather than poll the database's lock.
+        # Not by `wait_for`, which up to Python 3.11 swallows a cancellation that comes in the
+        # instant in which the turn does (python/cpython#86296): its task then never ended.
         try:
-            await asyncio.wait_for(self._turn.acquire(), WAIT_SECONDS)
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._turn.acquire()
         except TimeoutError:
             raise CatalogueError("the catalogue is busy: no turn to write") from None
         try:
@@ -146,9 +149,9 @@ def _sqlite(url: str) -> AsyncEngine:
     async def connect() -> aiosqlite.Connection:
         # Python's driver must not begin transactions of its own; `_begin_sqlite` does.
         connection = aiosqlite.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
-        # A connection lives in a thread, which must not outlive what went wrong here, nor keep
-        # the program from ending; aiosqlite has no other way to either.
-        thread = connection._thread  # noqa: SLF001
+        # A connection lives in a thread, which must not outlive what goes wrong here, nor keep
+        # the program from ending.
+        thread = connection._thread  # noqa: SLF001  # aiosqlite shows it in no other way
         thread.daemon = True
         try:
             await connection

@@ -84,11 +84,6 @@ async def active_for(tx: Tx, container_id: str) -> Job | None:
     return found[0] if found else None
 
 
-async def readers_of(tx: Tx, source_container_id: str) -> list[Job]:
-    """The jobs that read a container, or will."""
-    return await _every(tx, jobs.c.source_container_id == source_container_id, _active())
-
-
 async def of_server_active(tx: Tx, server_id: str) -> list[Job]:
     """The jobs of a server that have not ended, oldest first."""
     return await _every(tx, jobs.c.server_id == server_id, _active())
@@ -181,14 +176,6 @@ async def renew(
     running = update(jobs).where(*mine, jobs.c.state == JobState.RUNNING)
     kept = await tx.execute(running.values(lease_until=lease_until).returning(jobs.c.id))
     return set(kept.scalars())
-
-
-async def next_due(tx: Tx, server_id: str) -> datetime | None:
-    """When the first of a server's queued jobs that wait for a time may be claimed; a time that
-    is past says that the job waits for other jobs."""
-    waiting = (jobs.c.server_id == server_id, jobs.c.state == JobState.QUEUED)
-    first: datetime | None = await tx.scalar(select(func.min(jobs.c.not_before)).where(*waiting))
-    return first
 
 
 async def still_ours(tx: Tx, job: Job) -> None:

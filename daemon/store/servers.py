@@ -29,11 +29,6 @@ async def get(tx: Tx, server_id: str) -> Server | None:
     return await rows.one(tx, Server, select(servers).where(servers.c.id == server_id))
 
 
-async def by_name(tx: Tx, name: str) -> Server | None:
-    """The server with this name."""
-    return await rows.one(tx, Server, select(servers).where(servers.c.name == name))
-
-
 async def every(tx: Tx) -> list[Server]:
     """All servers, newest first."""
     order = (servers.c.created_at.desc(), servers.c.id)

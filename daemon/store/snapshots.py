@@ -52,12 +52,6 @@ async def usable_anchor(
     return await rows.one(tx, SnapshotRow, wanted)
 
 
-async def of_job(tx: Tx, job_id: str) -> list[SnapshotRow]:
-    """The snapshots that a job asked for, oldest first."""
-    wanted = select(snapshots).where(snapshots.c.job_id == job_id)
-    return await rows.every(tx, SnapshotRow, wanted.order_by(snapshots.c.sequence))
-
-
 async def on_server(tx: Tx, server_id: str) -> list[SnapshotRow]:
     """The snapshots that were taken on a server, oldest first."""
     wanted = select(snapshots).where(snapshots.c.server_id == server_id)

@@ -54,14 +54,18 @@ async def write_more(api: Api, container_id: str, size_bytes: int) -> None:
     path.write_bytes(Random(size_bytes).randbytes(size_bytes))
 
 
-async def in_the_middle(api: Api, job_id: str, bytes_done: int) -> Json:
-    """The running job, once this attempt has moved so much and not all."""
+async def in_the_middle(
+    api: Api, job_id: str, bytes_done: int, before: Json | None = None
+) -> Json:
+    """The running job, once its attempt has moved so much and not all. `before` is the progress
+    that an earlier attempt has left."""
     async with asyncio.timeout(PROGRESS_SECONDS):
         while True:
             job = await api.job(job_id)
             assert job["state"] in ("queued", "running"), job
             progress = job["progress"]
-            if job["state"] == "running" and progress["bytes_done"] >= bytes_done:
+            fresh = job["state"] == "running" and progress != before
+            if fresh and progress["bytes_done"] >= bytes_done:
                 assert 0 < progress["bytes_done"] < progress["bytes_total"], job
                 return job
             await asyncio.sleep(POLL_SECONDS)

@@ -39,9 +39,11 @@ async def test_a_copy_and_a_sync_succeed(cluster: Cluster, strike: Strike) -> No
     async with cluster.api(watcher_of(strike)) as api:
         started = await api.start_copy(source, cluster.daemons[1].server_id)
         kept_bytes = 0  # by earlier attempts: a dir storage goes on where it was, zfs begins anew
+        before = None
         for share in (0.1, 0.5, 0.9):
             wanted = int(share * TREE_BYTES) - kept_bytes
-            job = await in_the_middle(api, started.job_id, wanted)
+            job = await in_the_middle(api, started.job_id, wanted, before)
+            before = job["progress"]
             strike(cluster)
             kept_bytes += 0 if cluster.zfs else job["progress"]["bytes_done"]
             await next_attempt(api, started.job_id, job["attempt"])

@@ -78,7 +78,7 @@ class Catalogue:
             "created_at": T0,
             "updated_at": T0,
         }
-        return Container(**(known | fields))  # type: ignore[arg-type]
+        return Container(**(known | fields))
 
     async def add_container(self, name: str = "web", **fields: object) -> Container:
         made = self.container(name, **fields)
@@ -95,7 +95,7 @@ class Catalogue:
             "user_id": self.user.id,
             "created_at": T0,
         }
-        return Job(**(known | fields))  # type: ignore[arg-type]
+        return Job(**(known | fields))
 
     async def add_job(
         self, type: JobType = JobType.SYNC, container_id: str | None = None, **fields: object
@@ -109,7 +109,7 @@ class Catalogue:
 
     async def running_job(self, **fields: object) -> Job:
         """A job in its first attempt."""
-        made = await self.add_job(**fields)  # type: ignore[arg-type]
+        made = await self.add_job(**fields)
         running = await self.claim()
         assert running is not None
         assert running.id == made.id
@@ -117,4 +117,4 @@ class Catalogue:
 
     async def move(self, job: Job, move: Move, seconds: float = 0, **outcome: object) -> Job:
         async with self.db.write() as tx:
-            return await jobs.move(tx, job, move, at=after(seconds), **outcome)  # type: ignore
+            return await jobs.move(tx, job, move, at=after(seconds), **outcome)

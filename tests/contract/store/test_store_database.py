@@ -132,9 +132,11 @@ def test_a_database_in_memory_is_refused(url: str) -> None:
 
 
 async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     db = Database(f"sqlite:///{tmp_path}/none/catalogue.db")
     with pytest.raises(CatalogueError, match="unable to open"):
         await db.check()
+    assert not [t for t in threading.enumerate() if t not in before and "worker" in t.name]
     await db.close()
 
 

@@ -93,7 +93,7 @@ async def test_a_page_of_jobs_shows_what_the_filter_asks(catalogue: Catalogue) -
     await catalogue.add_job(user_id=other.id, created_at=after(3))
 
     async def shown(**wanted: object) -> tuple[list[Job], int]:
-        return await catalogue.read(jobs.page, JobFilter(**wanted), 1, 2)  # type: ignore[arg-type]
+        return await catalogue.read(jobs.page, JobFilter(**wanted), 1, 2)
 
     assert (await shown())[1] == 3
     assert len((await shown())[0]) == 2

@@ -18,7 +18,7 @@ from transfer.model import Capacity
 # --- servers -------------------------------------------------------------------------------------
 
 
-async def test_a_server_is_found_by_id_and_name(catalogue: Catalogue) -> None:
+async def test_servers_are_found(catalogue: Catalogue) -> None:
     assert await catalogue.read(servers.get, catalogue.here.id) == catalogue.here
     assert await catalogue.read(servers.get, new_id()) is None
     assert {s.name for s in await catalogue.read(servers.every)} == {"here", "there"}
@@ -218,7 +218,7 @@ async def test_a_page_of_containers_shows_what_every_field_of_the_filter_asks(
     )
 
     async def shown(**wanted: object) -> list[str]:
-        filter = ContainerFilter(**wanted)  # type: ignore[arg-type]
+        filter = ContainerFilter(**wanted)
         found, total = await catalogue.read(containers.page, filter, 1, 100)
         assert total == len(found)
         return [container.name for container in found]

@@ -24,7 +24,7 @@ def dataset(server_id: str, **fields: object) -> DatasetRow:
         "path": f"mirrors/{id}",
         "created_at": T0,
     }
-    return DatasetRow(**(known | fields))  # type: ignore[arg-type]
+    return DatasetRow(**(known | fields))
 
 
 def snapshot(server_id: str, **fields: object) -> SnapshotRow:
@@ -36,7 +36,7 @@ def snapshot(server_id: str, **fields: object) -> SnapshotRow:
         "job_id": "f" * 24,
         "sequence": 0,
     }
-    return SnapshotRow(**(known | fields))  # type: ignore[arg-type]
+    return SnapshotRow(**(known | fields))
 
 
 # --- datasets ------------------------------------------------------------------------------------

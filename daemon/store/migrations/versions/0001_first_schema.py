@@ -239,7 +239,7 @@ def _indexes() -> None:
         ("ix_events_at", "events", ["at"]),
         ("ix_datasets_container", "datasets", ["container_id"]),
         ("ix_snapshots_container", "snapshots", ["container_id", "generation_id"]),
-        ("ix_snapshots_job", "snapshots", ["job_id"]),
+        ("ix_snapshots_server", "snapshots", ["server_id"]),
     ):
         op.create_index(name, table, columns)
 

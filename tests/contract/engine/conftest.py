@@ -1,0 +1,48 @@
+"""The world of a test: a catalogue on SQLite, and two servers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from engine_world import World
+
+from daemon.store.database import Database
+from daemon.store.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file without rows."""
+    path = tmp_path_factory.mktemp("engine") / "catalogue.db"
+
+    async def make() -> None:
+        db = Database(f"sqlite:///{path}")
+        await migrate(db)
+        await db.close()
+
+    asyncio.run(make())
+    return path
+
+
+@pytest.fixture
+def url(tmp_path: Path, empty_catalogue: Path) -> str:
+    shutil.copy(empty_catalogue, tmp_path / "catalogue.db")
+    return f"sqlite:///{tmp_path}/catalogue.db"
+
+
+@pytest.fixture
+async def db(url: str) -> AsyncIterator[Database]:
+    database = Database(url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def world(db: Database, url: str, tmp_path: Path) -> World:
+    made = World(db, url, tmp_path)
+    await made.fill()
+    return made

@@ -1,0 +1,280 @@
+"""Two servers on one real catalogue, each with a real dir storage, and jobs run by their actions.
+
+Between the servers stands no ssh here: what a job pulls comes straight from the other storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from daemon import worker
+from daemon.actions import ACTIONS
+from daemon.actions.collect import Collector, Rules
+from daemon.actions.context import Context, Peer
+from daemon.config import Config, DatabaseSection, ServerSection, StorageSection
+from daemon.model import (
+    Container,
+    Job,
+    JobState,
+    JobType,
+    Json,
+    Project,
+    Server,
+    Status,
+    User,
+    generation_path,
+    new_id,
+    now,
+)
+from daemon.states import Move
+from daemon.store import accounts, containers, datasets, jobs, servers
+from daemon.store.database import Database
+from transfer.model import Forest
+from transfer.retain import Deed
+from transfer.storage.base import Storage
+from transfer.storage.directory import DirectoryStorage
+
+SEALING_KEY = b"s" * 32
+AT_ONCE = Rules(grace=timedelta(0), base_ttl=timedelta(days=30))
+
+
+class Link:
+    """The other server's storage, as a job's source."""
+
+    wire_bytes = 0
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+@dataclass
+class Place:
+    """A server, its storage, and what its daemon is configured with."""
+
+    server: Server
+    storage: Storage
+    config: Config
+
+    @property
+    def id(self) -> str:
+        return self.server.id
+
+
+class World:
+    """`here` and `there` are servers, `project` is `user`'s; `tree` is under the import root."""
+
+    def __init__(self, db: Database, url: str, tmp_path: Path) -> None:
+        self.db = db
+        self.user = User(new_id())
+        self.project = Project(new_id(), self.user.id, "default", "default")
+        self.imports = tmp_path / "imports"
+        self.tree = self.imports / "tree"
+        self._url = url
+        self._tmp_path = tmp_path
+
+    async def fill(self) -> None:
+        (self.tree / "etc").mkdir(parents=True)
+        (self.tree / "file").write_text("first")
+        (self.tree / "root").mkdir()
+        self.here = await self._place("here")
+        self.there = await self._place("there")
+        async with self.db.write() as tx:
+            await accounts.put_user(tx, self.user)
+            await accounts.put_project(tx, self.project)
+            for place in (self.here, self.there):
+                await servers.put(tx, place.server)
+
+    async def _place(self, name: str) -> Place:
+        at = self._tmp_path / name
+        for folder in ("root", "mount", "state"):
+            (at / folder).mkdir(parents=True)
+        server = Server(
+            new_id(), name, f"{name}:8471", "ssh-ed25519 AAAA", "dir", "d", last_heartbeat_at=now()
+        )
+        root, mount_root, state = (str(at / folder) for folder in ("root", "mount", "state"))
+        config = Config(
+            server=ServerSection(id=server.id, state_dir=state),
+            storage=StorageSection(
+                backend="dir", root=root, mount_root=mount_root, import_roots=(str(self.imports),)
+            ),
+            database=DatabaseSection(url=self._url),
+        )
+        return Place(server, await DirectoryStorage.open(root, mount_root, state), config)
+
+    def place(self, server_id: str) -> Place:
+        return self.here if server_id == self.here.id else self.there
+
+    # Jobs
+
+    def context(self, job: Job, db: Database | None = None, storage: Any = None) -> Context:
+        """What the job's action is given; with another catalogue or storage where told."""
+        place = self.place(job.server_id)
+
+        @asynccontextmanager
+        async def connect(server: Server, _job_id: str) -> AsyncIterator[Peer]:
+            yield Link(self.place(server.id).storage)  # type: ignore[misc]  # all by delegation
+
+        means = worker.Means(
+            place.config, db or self.db, storage or place.storage, connect, SEALING_KEY
+        )
+        return worker.context(means, job)
+
+    async def add(self, name: str, place: Place | None = None, **columns: Any) -> Container:
+        made = Container(
+            id=new_id(),
+            project_id=self.project.id,
+            owner_id=self.user.id,
+            server_id=(place or self.here).id,
+            name=name,
+            status=Status.CREATING,
+        )
+        made = replace(made, **columns)
+        async with self.db.write() as tx:
+            await containers.insert(tx, made)
+        return made
+
+    async def queue(self, type: JobType, container: Container, **columns: Any) -> Job:
+        job = Job(
+            id=new_id(),
+            type=type,
+            state=JobState.QUEUED,
+            container_id=container.id,
+            server_id=container.server_id,
+            user_id=self.user.id,
+            source_container_id=container.source_container_id,
+        )
+        async with self.db.write() as tx:
+            return await jobs.insert(tx, replace(job, **columns))
+
+    async def claim(self, job: Job) -> Job:
+        """The job's next attempt; other queued jobs of its server stay where they are."""
+        async with self.db.write() as tx:
+            current = await jobs.get(tx, job.id)
+            assert current is not None
+            lease_until = now() + timedelta(minutes=1)
+            return await jobs._moved(
+                tx,
+                current,
+                Move.CLAIM,
+                now(),
+                attempt=current.attempt + 1,
+                lease_until=lease_until,
+                started_at=now(),
+            )
+
+    async def running(self, type: JobType, container: Container, **columns: Any) -> Job:
+        return await self.claim(await self.queue(type, container, **columns))
+
+    async def end(self, job: Job, move: Move = Move.SUCCEED, **outcome: Any) -> Job:
+        async with self.db.write() as tx:
+            current = await jobs.get(tx, job.id)
+            assert current is not None
+            if move in (Move.FAIL, Move.CANCEL):
+                await ACTIONS[job.type].abandon(tx, current, "FAULT: it failed")
+            return await jobs.move(tx, current, move, at=now(), **outcome)
+
+    async def carry_out(self, job: Job) -> Json | None:
+        """One attempt at a queued job, to its good end."""
+        claimed = await self.claim(job)
+        result = await ACTIONS[job.type].run(self.context(claimed))
+        await self.end(claimed, result=result)
+        return result
+
+    # Containers
+
+    async def create(self, name: str = "web", place: Place | None = None) -> Container:
+        """A running container made of `tree`."""
+        made = await self.add(name, place)
+        params = {"source_path": str(self.tree)}
+        await self.carry_out(await self.queue(JobType.CREATE, made, params=params))
+        return await self.get(made.id)
+
+    async def begin_copy(
+        self, source: Container, place: Place | None = None, name: str = "copy", **columns: Any
+    ) -> tuple[Container, Job]:
+        """A copy's record and its queued job."""
+        given = {"source_container_id": source.id, "status": Status.COPYING} | columns
+        made = await self.add(name, place or self.there, **given)
+        return made, await self.queue(JobType.COPY, made)
+
+    async def copy(
+        self, source: Container, place: Place | None = None, name: str = "copy"
+    ) -> Container:
+        made, job = await self.begin_copy(source, place, name)
+        await self.carry_out(job)
+        return await self.get(made.id)
+
+    async def begin_sync(self, container: Container, **params: str) -> Job:
+        current = await self.get(container.id)
+        await self.change(container, status=Status.COPYING)
+        given = {"was": current.status.value} | params
+        return await self.queue(JobType.SYNC, container, params=given)
+
+    async def sync(self, container: Container, **params: str) -> Json:
+        result = await self.carry_out(await self.begin_sync(container, **params))
+        assert result is not None
+        return result
+
+    async def remove(self, container: Container) -> None:
+        was = (await self.get(container.id)).status.value
+        await self.change(container, status=Status.DELETING)
+        await self.carry_out(await self.queue(JobType.DELETE, container, params={"was": was}))
+
+    async def find(self, container_id: str) -> Container | None:
+        async with self.db.read() as tx:
+            return await containers.get(tx, container_id)
+
+    async def get(self, container_id: str) -> Container:
+        found = await self.find(container_id)
+        assert found is not None
+        return found
+
+    async def job(self, job_id: str) -> Job:
+        async with self.db.read() as tx:
+            found = await jobs.get(tx, job_id)
+        assert found is not None
+        return found
+
+    async def change(self, container: Container, **columns: Any) -> None:
+        async with self.db.write() as tx:
+            await containers.change(tx, container.id, **columns)
+
+    def path(self, container: Container) -> str:
+        assert container.generation_id is not None
+        return generation_path(container.id, container.generation_id)
+
+    async def live(self, container: Container) -> Path:
+        """The container's live tree."""
+        current = await self.get(container.id)
+        return Path(self.place(current.server_id).storage.rootfs(self.path(current)))
+
+    # Storage
+
+    async def forest(self, place: Place) -> Forest:
+        return await place.storage.forest()
+
+    async def paths(self, place: Place) -> list[str]:
+        """The datasets of a server that the catalogue knows."""
+        async with self.db.read() as tx:
+            return sorted(row.path for row in await datasets.on_server(tx, place.id))
+
+    def collector(self, place: Place, rules: Rules = AT_ONCE, storage: Any = None) -> Collector:
+        return Collector(self.db, storage or place.storage, place.id, rules)
+
+    async def settle(self, place: Place) -> list[Deed]:
+        """Collects until nothing is left to do; returns all that was done."""
+        done: list[Deed] = []
+        for _ in range(9):
+            round_done = await self.collector(place).run(now())
+            if not round_done:
+                return done
+            done += round_done
+        raise AssertionError("collect does not come to an end")

@@ -1,0 +1,349 @@
+"""The engine: claims, has workers run, settles. Its workers are processes that are told what to
+answer; everything else is real."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_world import World
+from stand_in import DONE, StandIn, failure
+
+from daemon.engine import Engine, Rules
+from daemon.errors import CatalogueError
+from daemon.model import Job, JobState, JobType, Status, new_id, now
+from daemon.pool import Pool
+from daemon.retry import Policy
+from daemon.states import ENDED, Move
+from daemon.store import containers, events, jobs
+from daemon.store.database import Database, Tx
+
+PATIENT = Policy(attempts_max=3, seconds_max=600)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for what is coming; a test that waits in vain ends by its timeout."""
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+@dataclass
+class Works:
+    """An engine that runs, and what it did."""
+
+    world: World
+    stand_in: StandIn
+    pool: Pool
+    settled: list[Job] = field(default_factory=list)
+    abandoned: list[tuple[str, str]] = field(default_factory=list)
+    faults: int = 0
+
+    def engine(self, db: Any = None, policy: Policy = PATIENT) -> Engine:
+        rules = Rules(policy, {type: self.abandon for type in JobType})
+        here = self.world.here.id
+        return Engine(db or self.world.db, here, self.pool, rules, self.settled.append)
+
+    async def abandon(self, tx: Tx, job: Job, reason: str) -> None:
+        self.abandoned.append((job.id, reason))
+        await containers.change(tx, job.container_id, status=Status.ERROR, status_reason=reason)
+        if self.faults:
+            self.faults -= 1
+            raise CatalogueError("a fault of the test")
+
+    @asynccontextmanager
+    async def running(self, engine: Engine | None = None) -> AsyncIterator[Engine]:
+        engine = engine or self.engine()
+        task = asyncio.create_task(engine.run())
+        try:
+            yield engine
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert task.cancelled()
+            assert self.stand_in.alive == []
+
+    async def job(self, *answers: str, **columns: Any) -> Job:
+        made = await self.world.add(f"c-{new_id()}", status=Status.COPYING)
+        job = await self.world.queue(JobType.SYNC, made, **columns)
+        self.stand_in.say(job.id, *answers)
+        return job
+
+    async def ended(self, job: Job) -> Job:
+        while (current := await self.world.job(job.id)).state not in ENDED:
+            await asyncio.sleep(0.01)
+        return current
+
+    async def begun(self, job: Job) -> Job:
+        while (current := await self.world.job(job.id)).state is not JobState.RUNNING:
+            await asyncio.sleep(0.01)
+        await until(lambda: self.stand_in.hanging)
+        return current
+
+    async def cancel(self, job: Job) -> None:
+        async with self.world.db.write() as tx:
+            assert await jobs.request_cancel(tx, job.id) is not None
+
+    async def story(self, job: Job) -> list[str]:
+        """The states that the job's events tell of."""
+        async with self.world.db.read() as tx:
+            told = await events.since(tx, 0, 1000)
+        return [str(event.data["state"]) for event in told if event.job_id == job.id]
+
+
+@pytest.fixture
+async def works(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Works]:
+    stand_in = StandIn(tmp_path, monkeypatch)
+    yield Works(world, stand_in, Pool(stand_in.config_path, 2))
+
+
+async def test_a_job_runs_and_its_result_is_written_down(works: Works) -> None:
+    job = await works.job(DONE)
+    async with works.running():
+        ended = await works.ended(job)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
+    assert ended.result == {"strategy": "clone"}
+    assert ended.finished_at is not None
+    assert ended.lease_until is None
+    assert [one.id for one in works.settled] == [job.id]
+    assert works.abandoned == []
+    assert await works.story(job) == ["queued", "running", "succeeded"]
+
+
+async def test_more_jobs_than_workers_are_done_one_after_the_other(works: Works) -> None:
+    made = [await works.job(DONE) for _ in range(7)]
+    async with works.running():
+        for job in made:
+            assert (await works.ended(job)).state is JobState.SUCCEEDED
+    assert len(works.stand_in.pids) <= 2
+
+
+async def test_a_retryable_error_is_tried_again_later(works: Works) -> None:
+    job = await works.job(failure("PEER_UNREACHABLE", retryable=True), DONE)
+    async with works.running():
+        ended = await works.ended(job)
+    assert (ended.state, ended.attempt, ended.error) == (JobState.SUCCEEDED, 2, None)
+    assert works.abandoned == []
+    assert await works.story(job) == ["queued", "running", "queued", "running", "succeeded"]
+
+
+async def test_between_attempts_a_job_shows_its_error_and_when_it_goes_on(works: Works) -> None:
+    job = await works.job(failure("PEER_UNREACHABLE", retryable=True))
+    engine = works.engine(policy=Policy(2, 600))
+    claimed = await works.world.claim(job)
+    before = now()
+    moved = await engine._write_down(claimed, {"error": _error("PEER_UNREACHABLE", True)})
+    assert moved is not None
+    assert moved.state is JobState.QUEUED
+    assert moved.error is not None
+    assert moved.error["code"] == "PEER_UNREACHABLE"
+    assert moved.not_before is not None
+    assert before <= moved.not_before <= now() + timedelta(seconds=2)
+
+
+async def test_the_last_attempt_fails_and_abandons_the_container(works: Works) -> None:
+    job = await works.job(failure("PEER_UNREACHABLE", retryable=True))
+    async with works.running(works.engine(policy=Policy(2, 600))):
+        ended = await works.ended(job)
+    assert (ended.state, ended.attempt) == (JobState.FAILED, 2)
+    container = await works.world.get(job.container_id)
+    assert container.status_reason == "PEER_UNREACHABLE: it failed"
+    assert works.abandoned == [(job.id, "PEER_UNREACHABLE: it failed")]
+
+
+async def test_an_error_that_is_for_good_is_not_tried_again(works: Works) -> None:
+    job = await works.job(failure("PEER_REFUSED", retryable=False), DONE)
+    async with works.running():
+        ended = await works.ended(job)
+    assert (ended.state, ended.attempt) == (JobState.FAILED, 1)
+    assert ended.error is not None
+    assert ended.error["code"] == "PEER_REFUSED"
+
+
+async def test_the_end_and_what_becomes_of_the_container_are_one_transaction(
+    works: Works,
+) -> None:
+    """A commit that fails leaves both as they were, and both are done by the next one."""
+    job = await works.job(failure("PEER_REFUSED", retryable=False))
+    works.faults = 1
+    claimed = await works.world.claim(job)
+    with pytest.raises(CatalogueError):
+        await works.engine()._write_down(claimed, {"error": _error("PEER_REFUSED", False)})
+    assert (await works.world.get(job.container_id)).status is Status.COPYING
+    assert (await works.world.job(job.id)).state is JobState.RUNNING
+    works.faults = 1
+    await works.engine()._settle(claimed, {"error": _error("PEER_REFUSED", False)})
+    assert (await works.world.get(job.container_id)).status is Status.ERROR
+    assert (await works.world.job(job.id)).state is JobState.FAILED
+    assert len(works.abandoned) == 3
+
+
+@pytest.mark.parametrize("answer", ["die", "no json"])
+async def test_a_lost_worker_costs_an_attempt(works: Works, answer: str) -> None:
+    job = await works.job(answer, DONE)
+    async with works.running():
+        ended = await works.ended(job)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+
+
+async def test_workers_that_die_again_and_again_fail_the_job(works: Works) -> None:
+    job = await works.job("die")
+    async with works.running(works.engine(policy=Policy(2, 600))):
+        ended = await works.ended(job)
+    assert ended.error is not None
+    assert (ended.state, ended.error["code"]) == (JobState.FAILED, "WORKER_LOST")
+
+
+async def test_a_queued_job_is_cancelled_without_a_worker(works: Works) -> None:
+    job = await works.job(DONE)
+    await works.cancel(job)
+    async with works.running():
+        ended = await works.ended(job)
+    assert ended.error is not None
+    assert (ended.state, ended.error["code"]) == (JobState.CANCELLED, "CANCELLED")
+    assert works.stand_in.pids == []
+    assert works.abandoned == [(job.id, "CANCELLED: the job was cancelled")]
+
+
+async def test_a_running_job_is_cancelled_by_the_death_of_its_worker(works: Works) -> None:
+    job = await works.job("hang")
+    async with works.running():
+        await works.begun(job)
+        await works.cancel(job)
+        ended = await works.ended(job)
+        assert works.stand_in.alive == []
+    assert (ended.state, ended.attempt) == (JobState.CANCELLED, 1)
+    assert works.abandoned == [(job.id, "CANCELLED: the job was cancelled")]
+
+
+async def test_a_cancel_that_meets_a_success_is_too_late(works: Works) -> None:
+    job = await works.job()
+    claimed = await works.world.claim(job)
+    await works.cancel(job)
+    moved = await works.engine()._write_down(claimed, {"result": None})
+    assert moved is not None
+    assert moved.state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("end", [Move.FAIL, Move.REQUEUE])
+@pytest.mark.parametrize("answer", [{"result": None}, {"error": None}, {"lost": True}])
+async def test_an_attempt_that_somebody_else_ended_is_left_alone(
+    works: Works, end: Move, answer: dict[str, object]
+) -> None:
+    """Another server failed the job (this one seemed lost), or has queued it again."""
+    job = await works.job()
+    claimed = await works.world.claim(job)
+    async with works.world.db.write() as tx:
+        moved = await jobs.move(tx, claimed, end, at=now())
+    if "error" in answer:
+        answer = {"error": _error("PEER_UNREACHABLE", True)}
+    await works.engine()._settle(claimed, answer)
+    assert await works.world.job(job.id) == moved
+    assert works.settled == []
+    assert works.abandoned == []
+
+
+async def test_a_job_that_was_taken_away_loses_its_worker(works: Works) -> None:
+    job = await works.job("hang")
+    async with works.running():
+        running = await works.begun(job)
+        async with works.world.db.write() as tx:
+            await jobs.move(tx, running, Move.FAIL, at=now())
+        await until(lambda: works.stand_in.alive == [])
+        await until(lambda: works.pool.free == 2)
+    assert (await works.world.job(job.id)).state is JobState.FAILED
+    assert works.settled == []
+
+
+async def test_leases_are_renewed_while_a_job_runs(works: Works) -> None:
+    job = await works.job("hang")
+    async with works.running():
+        first = (await works.begun(job)).lease_until
+        assert first is not None
+        while (await works.world.job(job.id)).lease_until == first:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stop_queues_running_jobs_again(works: Works) -> None:
+    job = await works.job("hang", DONE)
+    async with works.running():
+        await works.begun(job)
+    stopped = await works.world.job(job.id)
+    assert (stopped.state, stopped.attempt, stopped.error) == (JobState.QUEUED, 1, None)
+    assert works.abandoned == []
+    async with works.running():
+        ended = await works.ended(job)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+
+
+async def test_a_start_takes_up_what_the_last_daemon_left_running(works: Works) -> None:
+    left, elsewhere = await works.job(DONE), await works.job(DONE, server_id=works.world.there.id)
+    await works.world.claim(left)
+    await works.world.claim(elsewhere)
+    async with works.running():
+        ended = await works.ended(left)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+    assert (await works.world.job(elsewhere.id)).state is JobState.RUNNING
+
+
+class Leaving(Database):
+    """A catalogue that is gone now and then: no other fault does that to a SQLite file."""
+
+    gone = False
+    refused = 0
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Tx]:
+        if self.gone:
+            self.refused += 1
+            raise CatalogueError("gone")
+        async with super().write() as tx:
+            yield tx
+
+
+async def test_a_catalogue_that_is_gone_for_a_moment_costs_nothing(
+    works: Works, url: str
+) -> None:
+    job, later = await works.job("hang"), await works.job(DONE)
+    db = Leaving(url)
+    try:
+        async with works.running(works.engine(db)):
+            await works.begun(job)
+            assert (await works.ended(later)).state is JobState.SUCCEEDED
+            db.gone = True
+            works.stand_in.say(job.id, DONE)
+            await works.pool.kill(job.id)  # its end has to wait for the catalogue
+            await until(lambda: db.refused > 2)
+            assert (await works.world.job(job.id)).state is JobState.RUNNING
+            db.gone = False
+            ended = await works.ended(job)
+        assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+    finally:
+        await db.close()
+
+
+async def test_a_stop_without_a_catalogue_leaves_its_jobs_to_the_next_start(
+    works: Works, url: str
+) -> None:
+    job = await works.job("hang", DONE)
+    db = Leaving(url)
+    try:
+        async with works.running(works.engine(db)):
+            await works.begun(job)
+            db.gone = True
+        assert (await works.world.job(job.id)).state is JobState.RUNNING
+    finally:
+        await db.close()
+    async with works.running():
+        assert (await works.ended(job)).state is JobState.SUCCEEDED
+
+
+def _error(code: str, retryable: bool) -> dict[str, object]:
+    return {"code": code, "message": "it failed", "retryable": retryable, "evidence": {}}

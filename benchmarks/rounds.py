@@ -92,7 +92,7 @@ def _answered(backend: str, answers: list[list[float]]) -> list[Figure]:
 def _used(backend: str, usage: Usage) -> list[Figure]:
     cpu_seconds = usage.cpu_seconds()
     figures = []
-    for role, peak_bytes in sorted(usage.peak_bytes.items()):
+    for role, peak_bytes in sorted(usage.peak_bytes().items()):
         note = f"{cpu_seconds[role]:.1f} CPU seconds; {usage.samples} samples"
         name = f"{backend}: peak memory, {role}"
         limit = None if role == STORAGE_ROLE else MEMORY_BYTES_MAX / MIB

@@ -21,12 +21,20 @@ _ABSENT = (FileNotFoundError, ProcessLookupError)
 
 @dataclass
 class Usage:
-    """What was seen: `peak_bytes` of the largest process of each role, CPU seconds of all."""
+    """What was seen. A process counts for the role that it had last: a child begins as something
+    else before it is what it was started for."""
 
     samples: int = 0
-    peak_bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _first: dict[int, float] = field(default_factory=dict)
     _last: dict[int, tuple[str, float]] = field(default_factory=dict)
+    _peaks: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+    def peak_bytes(self) -> dict[str, int]:
+        """By role, that of the largest process."""
+        largest: dict[str, int] = defaultdict(int)
+        for pid, (role, _) in self._last.items():
+            largest[role] = max(largest[role], self._peaks[pid])
+        return dict(largest)
 
     def cpu_seconds(self) -> dict[str, float]:
         """By role, from the first look to the last."""
@@ -40,7 +48,7 @@ class Usage:
         new = self.samples > 0
         for pid, role, cpu_seconds in _family(roots):
             with contextlib.suppress(*_ABSENT):
-                self.peak_bytes[role] = max(self.peak_bytes[role], _high_water(pid))
+                self._peaks[pid] = max(self._peaks[pid], _high_water(pid))
             # What started after the first look has used nothing before it.
             self._first.setdefault(pid, 0.0 if new else cpu_seconds)
             self._last[pid] = (role, cpu_seconds)

@@ -1,5 +1,5 @@
 """A real PostgreSQL of the tests' own: one server for a run of pytest, on a socket in a
-temporary directory, gone when pytest ends, however it ends."""
+temporary directory. The server ends with pytest, however that ends."""
 
 from __future__ import annotations
 

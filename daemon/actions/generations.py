@@ -184,6 +184,12 @@ def point_current(mount_root: str, container_id: str, generation_id: str) -> Non
     os.replace(fresh, os.path.join(directory, "current"))
 
 
+def drop_current(mount_root: str, container_id: str) -> None:
+    """The container has no live generation any more; its directory goes with its last mount."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(mount_root, container_id, "current"))
+
+
 def switched(ctx: Context, container: Container) -> bool:
     """Whether an earlier attempt of this job has already committed its switch."""
     return "result" in ctx.job.checkpoint and container.generation_id == ctx.recall("generation")

@@ -40,4 +40,6 @@ async def _start(ctx: Context, container: Container) -> None:
 async def _become(ctx: Context, status: Status, reason: str | None) -> None:
     async with ctx.db.write() as tx:
         await jobs.still_ours(tx, ctx.job)
-        await containers.change(tx, ctx.job.container_id, status=status, status_reason=reason)
+        container = await containers.get(tx, ctx.job.container_id)
+        if container is not None and container.status is not Status.DELETING:
+            await containers.change(tx, container.id, status=status, status_reason=reason)

@@ -29,7 +29,7 @@ from transfer.storage.base import Storage
 from transfer.storage.directory import DirectoryStorage
 
 ASKED_OF_DAEMONS = 40
-ASKED_OF_STORAGE = 960
+ASKED_OF_STORAGE = 60
 LIVE = "containers/c1/g1"
 TAG = "test"
 POOL_BYTES = 512 << 20

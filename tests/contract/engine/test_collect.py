@@ -1,0 +1,426 @@
+"""Collect: what goes, when, and what is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_world import Place, World
+
+from daemon.actions import ACTIONS, generations
+from daemon.actions.collect import Rules
+from daemon.model import Container, JobType, Role, Status, hold_tag, new_id, now
+from daemon.states import Move
+from daemon.store import bases, containers, datasets, holdings, servers, snapshots
+from transfer.errors import DatasetBusy
+from transfer.model import Capacity
+from transfer.retain import DeedKind
+from transfer.storage.directory import DirectoryStorage
+
+GRACE = Rules(grace=timedelta(minutes=10), base_ttl=timedelta(days=30))
+
+
+async def switched(world: World, copy: Container, text: str) -> str:
+    """Syncs a new state in; the path of the generation that was live until now."""
+    before = world.path(await world.get(copy.id))
+    source = await world.get(copy.source_container_id or "")
+    (await world.live(source) / "file").write_text(text)
+    await world.sync(copy)
+    return before
+
+
+@pytest.fixture
+async def source(world: World) -> Container:
+    return await world.create()
+
+
+@pytest.fixture
+async def copy(world: World, source: Container) -> Container:
+    return await world.copy(source)
+
+
+async def test_what_is_unneeded_goes_after_the_grace_time(world: World, copy: Container) -> None:
+    old = await switched(world, copy, "second")
+    collector, began = world.collector(world.there, GRACE), now()
+    assert await collector.run(began) == []
+    assert await collector.run(began + timedelta(minutes=9)) == []
+    assert old in (await world.forest(world.there)).datasets
+    done = await collector.run(began + timedelta(minutes=10))
+    assert [(deed.kind, deed.path) for deed in done if deed.path == old] == [
+        (DeedKind.DESTROY, old)
+    ]
+    assert old not in (await world.forest(world.there)).datasets
+    assert old not in await world.paths(world.there)
+
+
+async def test_the_grace_time_begins_anew_when_a_thing_was_needed_again(
+    world: World, source: Container, copy: Container
+) -> None:
+    await switched(world, copy, "second")
+    await world.settle(world.there)
+    mirror = next(d for d in await world.forest(world.there) if len(d.snapshots) == 1)
+    storage, collector, began = world.there.storage, world.collector(world.there, GRACE), now()
+    extra = await world.here.storage.snapshot(world.path(source), f"h-{new_id()}", "test")
+    assert extra is not None
+    async with world.db.write() as tx:
+        kept = await bases.held_by(tx, world.there.id)
+        await bases.drop_source(tx, source.id)
+    await collector.run(began)
+    await storage.hold([mirror.snapshots[0].guid], "needed")
+    await collector.run(began + timedelta(minutes=5))
+    await storage.release([mirror.snapshots[0].guid], "needed")
+    await collector.run(began + timedelta(minutes=9))
+    done = await collector.run(began + timedelta(minutes=11))
+    assert mirror.path not in [deed.path for deed in done]
+    assert kept
+
+
+async def test_half_made_things_of_ended_jobs_go_at_once(world: World, source: Container) -> None:
+    made, job = await world.begin_copy(source)
+    ctx = world.context(await world.claim(job))
+
+    async def fail(_name: str) -> None:
+        raise RuntimeError("a fault of the test")
+
+    ctx.step = fail  # type: ignore[method-assign]
+    guid = (await world.forest(world.here)).datasets[world.path(source)].origin
+    taken = await world.there.storage.take_in(
+        str(world.tree), "mirrors/m", f"h-{new_id()}", lambda _: None
+    )
+    generation = await generations.make(ctx, made, taken.guid)
+    path = generation.dataset.path
+    collector = world.collector(world.there, GRACE)
+    await collector.run(now())
+    assert path in (await world.forest(world.there)).datasets  # its job still runs
+    await world.end(ctx.job, Move.FAIL)
+    done = await collector.run(now())
+    assert [(deed.kind, deed.path) for deed in done] == [(DeedKind.DESTROY, path)]
+    assert path not in await world.paths(world.there)
+    assert guid is not None
+
+
+async def test_twice_in_a_row_changes_nothing_more(
+    world: World, source: Container, copy: Container
+) -> None:
+    for text in ("second", "third"):
+        await switched(world, copy, text)
+    for place in (world.here, world.there):
+        await world.settle(place)
+        before = await world.forest(place), await world.paths(place)
+        assert await world.collector(place).run(now()) == []
+        assert (await world.forest(place), await world.paths(place)) == before
+    assert (await world.live(copy) / "file").read_text() == "third"
+    assert (await world.live(source) / "file").read_text() == "third"
+
+
+async def test_after_ten_syncs_only_what_is_needed_is_left(
+    world: World, source: Container, copy: Container
+) -> None:
+    for number in range(10):
+        await switched(world, copy, f"state {number}")
+        for place in (world.here, world.there):
+            await world.settle(place)
+    forest = await world.forest(world.there)
+    assert len(forest.datasets) <= 3
+    assert len(list(forest.snapshots())) <= 3
+    here = await world.forest(world.here)
+    assert len(here.datasets[world.path(source)].snapshots) == 1
+    async with world.db.read() as tx:
+        rows = await snapshots.on_server(tx, world.here.id)
+    assert {row.guid for row in rows} <= {s.guid for s in here.snapshots()}
+
+
+async def test_the_base_of_a_pair_stays_until_the_next_commit(
+    world: World, source: Container, copy: Container
+) -> None:
+    """So the next sync is an increment."""
+    await switched(world, copy, "second")
+    for place in (world.here, world.there):
+        await world.settle(place)
+    (await world.live(source) / "file").write_text("third")
+    assert (await world.sync(copy))["strategy"] == "content-diff"
+
+
+async def test_bases_of_a_silent_peer_are_let_go(
+    world: World, source: Container, copy: Container
+) -> None:
+    held = await held_by(world, world.here)
+    assert held
+    collector = world.collector(world.here)
+    await collector.run(now() + timedelta(days=29))
+    assert await held_by(world, world.here) == held
+    await collector.run(now() + timedelta(days=31))
+    assert await held_by(world, world.here) == []
+    assert (await world.live(copy) / "file").read_text() == "first"
+
+
+async def test_bases_are_let_go_with_the_last_copy(
+    world: World, source: Container, copy: Container
+) -> None:
+    other = await world.copy(source, name="other")
+    await world.remove(copy)
+    await world.settle(world.here)
+    assert await held_by(world, world.here)
+    await world.remove(other)
+    for place in (world.here, world.there):
+        await world.settle(place)
+    assert await held_by(world, world.here) == []
+    assert await world.paths(world.there) == []
+    assert [s.dataset for s in (await world.forest(world.here)).snapshots()] != []
+
+
+async def held_by(world: World, place: Place) -> list[Any]:
+    async with world.db.read() as tx:
+        return list(await bases.held_by(tx, place.id))
+
+
+async def test_deleting_a_source_leaves_its_copies_whole(
+    world: World, source: Container, copy: Container
+) -> None:
+    twin = await world.copy(source, world.here, "twin")
+    await world.remove(source)
+    for place in (world.here, world.there):
+        await world.settle(place)
+    for one in (copy, twin):
+        assert (await world.live(one) / "file").read_text() == "first"
+    async with world.db.read() as tx:
+        rows = await datasets.on_server(tx, world.here.id)
+    assert [row.role for row in rows if row.container_id is None] == [Role.MIRROR] * (len(rows) - 1)
+    assert {row.path for row in rows} == (await world.forest(world.here)).datasets.keys()
+
+
+async def test_an_orphan_whose_row_was_not_written_follows(
+    world: World, source: Container
+) -> None:
+    """Killed between the rename and the row."""
+    await world.copy(source, world.here, "twin")
+    await world.remove(source)
+    path = world.path(source)
+    await world.here.storage.retire(path, f"mirrors/{source.generation_id}")
+    assert path in await world.paths(world.here)
+    await world.collector(world.here, GRACE).run(now())
+    paths = await world.paths(world.here)
+    assert path not in paths
+    assert f"mirrors/{source.generation_id}" in paths
+    assert set(paths) == (await world.forest(world.here)).datasets.keys()
+
+
+class Tied(DirectoryStorage):
+    """A storage with a dataset that cannot be unmounted: on zfs a file held open does that."""
+
+    path = ""
+
+    @classmethod
+    def of(cls, storage: Any, path: str) -> Tied:
+        tied = cls(storage._layout.root, storage._mount_root, storage._lock_dir, storage._traits)
+        tied.path = path
+        return tied
+
+    async def unmount(self, path: str) -> None:
+        if path == self.path:
+            raise DatasetBusy("in use", path=path)
+        await super().unmount(path)
+
+
+async def test_what_is_busy_stays_for_a_later_round(world: World, copy: Container) -> None:
+    old = await switched(world, copy, "second")
+    tied = Tied.of(world.there.storage, old)
+    done = await world.collector(world.there, storage=tied).run(now())
+    assert old not in [deed.path for deed in done]
+    async with world.db.read() as tx:
+        row = await datasets.by_path(tx, world.there.id, old)
+    assert row is not None
+    assert row.ready
+    assert (world.there.storage.is_mounted(old), len(await world.paths(world.there))) == (True, 4)
+    done = await world.collector(world.there).run(now())
+    assert old in [deed.path for deed in done]
+
+
+async def test_a_busy_orphan_stays_where_it_is(world: World, source: Container) -> None:
+    await world.copy(source, world.here, "twin")
+    await world.remove(source)
+    tied = Tied.of(world.here.storage, world.path(source))
+    await world.collector(world.here, storage=tied).run(now())
+    assert world.path(source) in await world.paths(world.here)
+    await world.settle(world.here)
+    assert world.path(source) not in await world.paths(world.here)
+
+
+async def test_a_held_snapshot_stays(world: World, copy: Container) -> None:
+    mirror = next(d for d in await world.forest(world.there) if d.is_mirror and d.snapshots)
+    await world.there.storage.hold([mirror.snapshots[0].guid], "somebody")
+    await world.remove(copy)
+    await world.settle(world.there)
+    assert mirror.path in (await world.forest(world.there)).datasets
+
+
+async def test_foreign_snapshots_and_datasets_are_never_destroyed(
+    world: World, source: Container, copy: Container
+) -> None:
+    storage = world.there.storage
+    path = world.path(copy)
+    for name in ("by-hand", f"h-{'A' * 24}", f"h-{new_id()}x"):
+        (await world.live(copy) / "file").write_text(name)
+        snapshot = await storage.snapshot(path, name, "test")
+        await storage.release([snapshot.guid], "test")
+    foreign = await storage.take_in(
+        str(world.tree), f"mirrors/{new_id()}", f"h-{new_id()}", lambda _: None
+    )
+    await storage.clone(foreign.guid, f"containers/{new_id()}/{new_id()}")
+    before = await world.forest(world.there)
+    await world.settle(world.there)
+    assert await world.forest(world.there) == before
+    old = await switched(world, copy, "second")
+    await world.settle(world.there)
+    names = [s.name for s in (await world.forest(world.there)).datasets[old].snapshots]
+    assert names == [s.name for s in before.datasets[old].snapshots]
+    assert len(names) == 3
+
+
+async def test_a_retired_head_is_trimmed_where_its_snapshots_are_needed(
+    world: World, source: Container
+) -> None:
+    """A head that nobody uses pins its blocks until it is rolled back."""
+    twin = await world.copy(source, world.here, "twin")
+    reader = await world.copy(twin)
+    old = world.path(twin)
+    (await world.live(source) / "file").write_text("second")
+    await world.sync(twin)
+    done = await world.settle(world.here)
+    assert (DeedKind.TRIM, old) in [(deed.kind, deed.path) for deed in done]
+    left = (await world.forest(world.here)).datasets[old]
+    assert not left.head_differs
+    assert (await world.live(reader) / "file").read_text() == "first"
+
+
+async def test_holds_of_ended_jobs_are_released(world: World, source: Container) -> None:
+    _, job = await world.begin_copy(source)
+    running = await world.claim(job)
+    snapshot = await world.here.storage.snapshot(
+        world.path(source), f"h-{new_id()}", hold_tag(job.id)
+    )
+    async with world.db.write() as tx:
+        await holdings.add(tx, job.id, world.here.id)
+    await world.settle(world.here)
+    assert await holds_of(world, snapshot.guid) == 1
+    await world.end(running, Move.FAIL)
+    await world.collector(world.here, GRACE).run(now())
+    assert await holds_of(world, snapshot.guid) == 0
+
+
+async def holds_of(world: World, guid: str) -> int:
+    found = (await world.forest(world.here)).find(guid)
+    assert found is not None
+    return found.holds
+
+
+class Watched(DirectoryStorage):
+    """A storage with whose first look at everything something happens, right after it."""
+
+    then: Callable[[], Awaitable[None]] | None = None
+
+    async def forest(self) -> Any:
+        found = await super().forest()
+        then, self.then = self.then, None
+        if then is not None:
+            await then()
+        return found
+
+
+@pytest.fixture
+def watched(world: World) -> Watched:
+    storage: Any = world.here.storage
+    return Watched(storage._layout.root, storage._mount_root, storage._lock_dir, storage._traits)
+
+
+async def test_a_job_that_ends_while_collect_looks_keeps_its_rows(
+    world: World, watched: Watched
+) -> None:
+    """What it made after the look must not be forgotten as missing: nobody would ever collect
+    it."""
+    made = await world.add("web")
+    params = {"source_path": str(world.tree)}
+    job = await world.queue(JobType.CREATE, made, params=params)
+
+    async def fail() -> None:
+        ctx = world.context(await world.claim(job))
+        ctx.mount_root = "/nowhere/at/all"
+        with pytest.raises(FileNotFoundError):
+            await ACTIONS[JobType.CREATE].run(ctx)
+        await world.end(ctx.job, Move.REQUEUE)
+        async with world.db.write() as tx:
+            await containers.change(tx, made.id, generation_id=None)
+            for row in await datasets.on_server(tx, world.here.id):
+                await datasets.change(tx, row.id, ready=False)
+        await world.end(await world.claim(job), Move.FAIL)
+
+    watched.then = fail
+    await world.collector(world.here, storage=watched).run(now())
+    assert set(await world.paths(world.here)) >= (await world.forest(world.here)).datasets.keys()
+    await world.settle(world.here)
+    assert (await world.forest(world.here)).datasets == {}
+    assert await world.paths(world.here) == []
+
+
+async def test_a_job_that_ends_while_collect_looks_keeps_no_hold(
+    world: World, source: Container, watched: Watched
+) -> None:
+    _, job = await world.begin_copy(source)
+    running = await world.claim(job)
+    async with world.db.write() as tx:
+        await holdings.add(tx, job.id, world.here.id)
+
+    async def hold_and_fail() -> None:
+        await world.here.storage.snapshot(
+            world.path(source), f"h-{new_id()}", hold_tag(job.id)
+        )
+        await world.end(running, Move.FAIL)
+
+    watched.then = hold_and_fail
+    await world.collector(world.here, storage=watched).run(now())
+    await world.settle(world.here)
+    assert [s for s in (await world.forest(world.here)).snapshots() if s.holds] == []
+
+
+async def test_a_dataset_that_was_destroyed_before_its_row_was_forgotten(
+    world: World, copy: Container
+) -> None:
+    """Killed between the two: the next round forgets it."""
+    old = await switched(world, copy, "second")
+    async with world.db.write() as tx:
+        row = await datasets.by_path(tx, world.there.id, old)
+        assert row is not None
+        await datasets.change(tx, row.id, ready=False)
+    await world.there.storage.destroy(old)
+    await world.settle(world.there)
+    assert old not in await world.paths(world.there)
+
+
+async def test_collect_notes_what_each_container_takes(world: World, copy: Container) -> None:
+    (await world.live(copy) / "more").write_bytes(bytes(1 << 20))
+    snapshot = await world.there.storage.snapshot(world.path(copy), f"h-{new_id()}", "test")
+    await world.collector(world.there, GRACE).run(now())
+    after = await world.get(copy.id)
+    assert after.referenced_bytes == snapshot.referenced_bytes > copy.referenced_bytes
+
+
+async def test_the_mount_root_keeps_nothing_of_a_deleted_container(
+    world: World, copy: Container
+) -> None:
+    await world.remove(copy)
+    await world.settle(world.there)
+    assert list(Path(world.there.config.storage.mount_root).iterdir()) == []
+
+
+async def test_another_servers_storage_is_not_looked_at(
+    world: World, source: Container, copy: Container
+) -> None:
+    before = await world.forest(world.there)
+    await world.settle(world.here)
+    async with world.db.write() as tx:
+        await servers.beat(tx, world.there.id, Capacity(1, 1, 1), now())
+    assert await world.forest(world.there) == before
+    assert (await world.get(copy.id)).status is Status.RUNNING

@@ -1,0 +1,178 @@
+"""`hoodyd doctor`: nothing on a healthy server, and each planted fault by its code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from engine_world import World
+
+from daemon import doctor
+from daemon.actions import ACTIONS
+from daemon.doctor import Finding
+from daemon.model import Container, DatasetRow, JobType, Role, hold_tag, new_id, now
+from daemon.states import Move
+from daemon.store import datasets, holdings, jobs
+from transfer.errors import StorageError
+
+Codes = list[tuple[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "SECOND_LOOK_SECONDS", 0.0)
+
+
+@pytest.fixture
+async def source(world: World) -> Container:
+    made = await world.create()
+    await world.copy(made)
+    return made
+
+
+async def examine(world: World, *, repair: bool = False) -> list[Finding]:
+    return await doctor._examine(world.here.config, repair)
+
+
+async def codes(world: World) -> Codes:
+    return [(finding.code, finding.subject) for finding in await examine(world)]
+
+
+async def mended(world: World) -> list[bool | None]:
+    return [finding.repaired for finding in await examine(world, repair=True)]
+
+
+async def test_a_healthy_server_has_no_findings(world: World, source: Container) -> None:
+    assert await codes(world) == []
+    (await world.live(source) / "file").write_text("written")
+    assert await codes(world) == []
+    await world.remove(source)
+    assert await codes(world) == []
+    await world.settle(world.here)
+    assert await codes(world) == []
+
+
+async def test_a_dataset_without_a_row(world: World, source: Container) -> None:
+    path = f"mirrors/{new_id()}"
+    await world.here.storage.take_in(str(world.tree), path, f"h-{new_id()}", lambda _: None)
+    assert await codes(world) == [("DATASET_UNKNOWN", path)]
+    assert await mended(world) == [True]
+    assert await codes(world) == []
+    assert path not in (await world.forest(world.here)).datasets
+
+
+async def test_a_dataset_without_a_row_that_is_held_is_declined(
+    world: World, source: Container
+) -> None:
+    path = f"mirrors/{new_id()}"
+    held = await world.here.storage.take_in(
+        str(world.tree), path, f"h-{new_id()}", lambda _: None
+    )
+    job = await world.running(JobType.STOP, source)
+    await world.here.storage.hold([held.guid], hold_tag(job.id))
+    async with world.db.write() as tx:
+        await holdings.add(tx, job.id, world.here.id)
+    assert await mended(world) == [False]
+    assert path in (await world.forest(world.here)).datasets
+
+
+async def test_a_row_without_its_dataset(world: World, source: Container) -> None:
+    mirror_id = new_id()
+    row = DatasetRow(
+        mirror_id, world.here.id, Role.MIRROR, mirror_id, f"mirrors/{mirror_id}", ready=True
+    )
+    async with world.db.write() as tx:
+        await datasets.insert(tx, row)
+    assert await codes(world) == [("DATASET_MISSING", row.path)]
+    assert await mended(world) == [False]
+
+
+async def test_a_live_generation_that_is_lost_is_named_so(
+    world: World, source: Container
+) -> None:
+    os.rename(
+        Path(world.here.config.storage.root, world.path(source)), world.imports / "elsewhere"
+    )
+    (finding,) = await examine(world)
+    assert (finding.code, finding.subject) == ("DATASET_MISSING", world.path(source))
+    assert "live generation" in finding.message
+
+
+async def test_a_hold_without_a_job(world: World, source: Container) -> None:
+    path = world.path(source)
+    snapshot = (await world.forest(world.here)).datasets[path].snapshots[0]
+    await world.here.storage.hold([snapshot.guid], hold_tag(new_id()))
+    assert await codes(world) == [("HOLD_UNKNOWN", f"{path}@{snapshot.name}")]
+    assert await mended(world) == [False]
+
+
+async def test_a_live_generation_that_is_not_mounted(world: World, source: Container) -> None:
+    path = world.path(source)
+    await world.here.storage.unmount(path)
+    assert await codes(world) == [("GENERATION_UNMOUNTED", path)]
+    assert await mended(world) == [True]
+    assert await codes(world) == []
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+async def test_a_key_that_others_can_reach(world: World, source: Container, mode: int) -> None:
+    path = Path(world.here.config.peer_key_file)
+    path.write_text("secret")
+    path.chmod(mode)
+    assert await codes(world) == [("KEY_FILE_OPEN", str(path))]
+    assert await mended(world) == [True]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert await codes(world) == []
+
+
+async def test_a_lease_that_is_over(world: World, source: Container) -> None:
+    job = await world.running(JobType.STOP, source)
+    async with world.db.write() as tx:
+        await jobs.renew(tx, world.here.id, [job.id], now() - timedelta(seconds=1))
+    assert await codes(world) == [("LEASE_STALE", job.id)]
+    assert await mended(world) == [False]
+
+
+async def test_what_a_job_accounts_for_is_no_finding(world: World, source: Container) -> None:
+    """Running or ended: it is the collector's."""
+    made = await world.add("web")
+    job = await world.running(JobType.CREATE, made, params={"source_path": str(world.tree)})
+    ctx = world.context(job)
+
+    async def fail(name: str) -> None:
+        if name == "switch":
+            raise StorageError("a fault of the test")
+
+    ctx.step = fail  # type: ignore[method-assign]
+    with pytest.raises(StorageError):
+        await ACTIONS[JobType.CREATE].run(ctx)
+    assert await codes(world) == []
+    await world.end(job, Move.FAIL)
+    assert await codes(world) == []
+    await world.settle(world.here)
+    assert await codes(world) == []
+
+
+async def test_what_passes_between_two_looks_is_no_finding(
+    world: World, source: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.path(source)
+    await world.here.storage.unmount(path)
+    look: Callable[..., Awaitable[list[Finding]]] = doctor._findings
+
+    async def look_and_mend(*args: object) -> list[Finding]:
+        found = await look(*args)
+        await world.here.storage.mount(path)
+        return found
+
+    monkeypatch.setattr(doctor, "_findings", look_and_mend)
+    assert await codes(world) == []
+
+
+async def test_another_servers_things_are_its_own(world: World, source: Container) -> None:
+    path = f"mirrors/{new_id()}"
+    await world.there.storage.take_in(str(world.tree), path, f"h-{new_id()}", lambda _: None)
+    assert await codes(world) == []

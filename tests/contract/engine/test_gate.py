@@ -1,0 +1,215 @@
+"""What another server may have of this one: exactly what a running job of its own reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from engine_world import World
+
+from daemon.exporter import CatalogueGate
+from daemon.model import Container, Job, JobType, Status, hold_tag, new_id, now
+from daemon.states import Move
+from daemon.store import containers, datasets, jobs
+from transfer.errors import PeerRefused, SnapshotMissing
+from transfer.model import Landing, Snapshot, Step, StepKind
+from transfer.peer.messages import (
+    GetLineage,
+    GetSize,
+    GetTraits,
+    GetTreeRoot,
+    Hold,
+    PeerRequest,
+    Release,
+    Send,
+    TakeSnapshot,
+    TreeChunks,
+)
+
+
+@dataclass
+class Door:
+    """A gate on `here`, a running copy of `source` on `there`, and what it is about."""
+
+    world: World
+    gate: CatalogueGate
+    source: Container
+    job: Job
+    own: Snapshot
+    stranger: Container
+    foreign: Snapshot
+
+    @property
+    def path(self) -> str:
+        return self.world.path(self.source)
+
+    async def ask(self, request: PeerRequest, peer_id: str | None = None) -> None:
+        await self.gate.authorize(peer_id or self.world.there.id, request)
+
+    async def refused(self, request: PeerRequest, peer_id: str | None = None) -> None:
+        with pytest.raises(PeerRefused):
+            await self.ask(request, peer_id)
+
+    def requests(self, guid: str, path: str, job_id: str = "") -> list[PeerRequest]:
+        """Every kind of request, about this snapshot and dataset."""
+        job = job_id or self.job.id
+        step = Step(StepKind.FULL, path, guid, "h-1", None, Landing.NEW)
+        return [
+            GetLineage(job, path),
+            TakeSnapshot(job, path, f"h-{new_id()}"),
+            Hold(job, (guid,)),
+            GetSize(job, step),
+            GetTreeRoot(job, guid),
+            Send(job, "auto", 0, step),
+            TreeChunks(job, "auto", 0, guid, ()),
+        ]
+
+
+@pytest.fixture
+async def door(world: World) -> Door:
+    source, stranger = await world.create(), await world.create("stranger")
+    _, job = await world.begin_copy(source)
+    running = await world.claim(job)
+    storage = world.here.storage
+    own, foreign = [
+        await storage.snapshot(world.path(one), f"h-{new_id()}", hold_tag(job.id))
+        for one in (source, stranger)
+    ]
+    gate = CatalogueGate(world.db, storage, world.here.id)
+    return Door(world, gate, source, running, own, stranger, foreign)
+
+
+async def test_a_running_job_may_have_what_its_source_stands_on(door: Door) -> None:
+    lineage = await door.world.here.storage.lineage(door.path)
+    assert len(lineage.datasets) == 2
+    for path, dataset in lineage.datasets.items():
+        for snapshot in dataset.snapshots:
+            for request in door.requests(snapshot.guid, path):
+                if not isinstance(request, TakeSnapshot) or path == door.path:
+                    await door.ask(request)
+    await door.ask(GetTraits(door.job.id))
+
+
+@pytest.mark.parametrize("state", ["unknown", "queued", "ended", "late", "another server's"])
+async def test_a_job_that_does_not_run_there_may_have_nothing(door: Door, state: str) -> None:
+    job_id = door.job.id
+    async with door.world.db.write() as tx:
+        if state == "unknown":
+            job_id = new_id()
+        elif state == "queued":
+            await jobs.move(tx, door.job, Move.REQUEUE, at=now())
+        elif state == "ended":
+            await jobs.move(tx, door.job, Move.SUCCEED, at=now())
+        elif state == "late":
+            ago = now() - timedelta(milliseconds=1)
+            assert await jobs.renew(tx, door.world.there.id, [job_id], ago)
+    peer_id = new_id() if state == "another server's" else None
+    for request in [
+        *door.requests(door.own.guid, door.path, job_id),
+        GetTraits(job_id),
+        Release(job_id, (door.own.guid,)),
+    ]:
+        await door.refused(request, peer_id)
+
+
+@pytest.mark.parametrize("type", [t for t in JobType if t not in (JobType.COPY, JobType.SYNC)])
+async def test_only_copies_and_syncs_read_from_others(door: Door, type: JobType) -> None:
+    other = await door.world.add("other", door.world.there)
+    job = await door.world.running(type, other, source_container_id=door.source.id)
+    for request in door.requests(door.own.guid, door.path, job.id):
+        await door.refused(request)
+
+
+async def test_a_sync_is_as_good_as_a_copy(door: Door) -> None:
+    copy = await door.world.add(
+        "synced", door.world.there, source_container_id=door.source.id, status=Status.COPYING
+    )
+    job = await door.world.running(JobType.SYNC, copy)
+    for request in door.requests(door.own.guid, door.path, job.id):
+        await door.ask(request)
+
+
+async def test_the_source_must_be_here(door: Door) -> None:
+    elsewhere = CatalogueGate(door.world.db, door.world.there.storage, door.world.there.id)
+    for request in door.requests(door.own.guid, door.path):
+        with pytest.raises(PeerRefused, match="not here"):
+            await elsewhere.authorize(door.world.there.id, request)
+
+
+async def test_the_source_must_be_there_still(door: Door) -> None:
+    async with door.world.db.write() as tx:
+        await containers.delete(tx, door.source.id)
+    for request in door.requests(door.own.guid, door.path):
+        await door.refused(request)
+
+
+async def test_another_containers_datasets_and_snapshots_are_refused(door: Door) -> None:
+    theirs = door.world.path(door.stranger)
+    for request in door.requests(door.foreign.guid, theirs):
+        await door.refused(request)
+
+
+@pytest.mark.parametrize("path", ["mirrors/none", "containers/none/none", "images/none"])
+async def test_an_unknown_dataset_is_refused(door: Door, path: str) -> None:
+    await door.refused(GetLineage(door.job.id, path))
+    await door.refused(TakeSnapshot(door.job.id, path, f"h-{new_id()}"))
+
+
+async def test_a_foreign_base_is_refused_with_an_own_snapshot(door: Door) -> None:
+    step = Step(
+        StepKind.INCREMENTAL, door.path, door.own.guid, "h-1", door.foreign.guid, Landing.NEW
+    )
+    await door.refused(Send(door.job.id, "auto", 0, step))
+    await door.refused(GetSize(door.job.id, step))
+    await door.refused(Hold(door.job.id, (door.own.guid, door.foreign.guid)))
+
+
+async def test_a_snapshot_that_is_gone_is_missing_and_no_trespass(door: Door) -> None:
+    """The puller plans afresh; it must not fail for good."""
+    (await door.world.live(door.source) / "file").write_text("second")
+    storage = door.world.here.storage
+    gone = await storage.snapshot(door.path, f"h-{new_id()}", "test")
+    await storage.release([gone.guid], "test")
+    await storage.destroy_snapshot(door.path, gone.guid)
+    for request in door.requests(gone.guid, door.path):
+        if request.guids:
+            with pytest.raises(SnapshotMissing):
+                await door.ask(request)
+
+
+async def test_only_a_generation_of_the_source_is_snapshotted(door: Door) -> None:
+    """What it stands on may be read, but a mirror is touched by receive and trim alone."""
+    lineage = await door.world.here.storage.lineage(door.path)
+    (mirror,) = [path for path in lineage.datasets if path.startswith("mirrors/")]
+    await door.ask(GetLineage(door.job.id, mirror))
+    await door.refused(TakeSnapshot(door.job.id, mirror, f"h-{new_id()}"))
+
+
+async def test_a_generation_in_the_making_is_not_the_sources_yet(door: Door) -> None:
+    async with door.world.db.write() as tx:
+        await datasets.change(tx, door.source.generation_id or "", ready=False)
+    await door.refused(TakeSnapshot(door.job.id, door.path, f"h-{new_id()}"))
+
+
+async def test_an_earlier_generation_may_be_read_until_it_is_collected(door: Door) -> None:
+    """A retry whose anchor lies in it goes on."""
+    world = door.world
+    twin = await world.copy(door.source, world.here, "twin")
+    _, job = await world.begin_copy(twin, name="reader")
+    running = await world.claim(job)
+    old = world.path(twin)
+    anchor = await world.here.storage.snapshot(old, f"h-{new_id()}", hold_tag(job.id))
+    (await world.live(door.source) / "file").write_text("second")
+    await world.sync(twin)
+    await door.ask(GetLineage(running.id, old))
+    await door.ask(Hold(running.id, (anchor.guid,)))
+
+
+async def test_letting_go_is_never_refused_to_a_running_job(door: Door) -> None:
+    await door.ask(Release(door.job.id, (door.own.guid, door.foreign.guid, "12345")))
+
+
+async def test_keys_are_those_of_the_catalogue(door: Door) -> None:
+    assert await door.gate.key_of(door.world.there.id) == door.world.there.server.peer_key
+    assert await door.gate.key_of(new_id()) is None

@@ -13,6 +13,10 @@ from daemon import lines, logs
 RESTART_SECONDS = 0.5
 STOP_SECONDS = 5.0
 
+# Workers and exporters, and what they start, yield to the process that answers the API: with all
+# cores busy a transfer can wait some milliseconds, a health check cannot.
+DATA_PLANE_NICE = 10
+
 log = logs.get(__name__)
 
 OnMessage = Callable[[lines.Message], Awaitable[None]]

@@ -17,7 +17,7 @@ import click
 
 from daemon.config import Config
 from daemon.model import DatasetRow, Role, generation_path, now
-from daemon.store import containers, datasets, holdings, jobs, snapshots
+from daemon.store import containers, datasets, holdings, jobs
 from daemon.store.database import Database
 from transfer.errors import StorageError
 from transfer.model import Forest
@@ -40,15 +40,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class View:
-    """Both sides at one moment: the catalogue is read before and after the storage, and only
-    what is in both readings counts as known to be there."""
+    """Both sides, one read after the other: what changes in between is not found twice."""
 
     rows: dict[str, DatasetRow]
     live: dict[str, str]
     forest: Forest
     holding: bool
     active: frozenset[str]
-    guids: frozenset[str]
 
 
 def run(config: Config, repair: bool, as_json: bool) -> int:
@@ -104,14 +102,12 @@ async def _look(db: Database, storage: Storage, server_id: str) -> View:
         ours = await containers.on_server(tx, server_id)
         holding = await holdings.of_server(tx, server_id)
         active = await jobs.active(tx)
-        known = await snapshots.on_server(tx, server_id)
     return View(
         rows={row.path: row for row in rows},
         live={c.id: c.generation_id for c in ours if c.generation_id is not None},
         forest=forest,
         holding=bool(holding),
         active=frozenset(job.id for job in active),
-        guids=frozenset(row.guid for row in known if row.guid),
     )
 
 

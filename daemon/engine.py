@@ -113,13 +113,18 @@ class Engine:
         """Renews the leases and ends the attempts of jobs that are to be cancelled."""
         if not self._running:
             return
-        until = now() + timedelta(seconds=LEASE_SECONDS)
-        async with self._db.write() as tx:
-            ours = await jobs.renew(tx, self._server_id, list(self._running), until)
-            running = await jobs.running_on(tx, self._server_id)
-        cancelled = {job.id for job in running if job.cancel_requested}
-        for job_id in self._running.keys() & ((self._running.keys() - ours) | cancelled):
+        async with self._db.read() as tx:
+            found = {job.id: job for job in await jobs.running_on(tx, self._server_id)}
+        cancelled = {job.id for job in found.values() if job.cancel_requested}
+        for job_id in self._running.keys() & ((self._running.keys() - found.keys()) | cancelled):
             await self._pool.kill(job_id)
+        # Not in every round: each renewal is a write that waits for the disk.
+        at = now()
+        due = at + timedelta(seconds=LEASE_SECONDS / 2)
+        if any(job.lease_until is None or job.lease_until < due for job in found.values()):
+            until = at + timedelta(seconds=LEASE_SECONDS)
+            async with self._db.write() as tx:
+                await jobs.renew(tx, self._server_id, list(self._running), until)
 
     async def _carry_out(self, job: Job) -> None:
         with logs.bind(job_id=job.id, container_id=job.container_id):

@@ -7,8 +7,9 @@ for follows from the job that each request names (DESIGN: rules that keep others
 from __future__ import annotations
 
 import asyncio
+import os
 
-from daemon import keys, lines, locks, logs
+from daemon import children, keys, lines, locks, logs
 from daemon.config import Config
 from daemon.model import Container, Job, JobState, JobType, now
 from daemon.store import containers, datasets, jobs, servers
@@ -27,6 +28,7 @@ log = logs.get(__name__)
 
 def main(config: Config) -> int:
     """The process's life."""
+    os.nice(children.DATA_PLANE_NICE)
     locks.share_children_lock(config.server.state_dir)
     asyncio.run(_export(config))
     return 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from daemon import keys, lines, locks, logs
+from daemon import children, keys, lines, locks, logs
 from daemon.actions import ACTIONS
 from daemon.actions.context import Action, Connect, Context, Peer
 from daemon.config import Config
@@ -94,6 +95,7 @@ class Meter:
 
 def main(config: Config) -> int:
     """The process's life: open everything once, then job after job."""
+    os.nice(children.DATA_PLANE_NICE)
     locks.share_children_lock(config.server.state_dir)
     asyncio.run(_serve(config))
     return 0

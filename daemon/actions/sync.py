@@ -33,6 +33,11 @@ async def run(ctx: Context) -> Json | None:
 
 async def abandon(tx: Tx, job: Job, reason: str) -> None:
     """A sync that fails or is cancelled leaves the copy as it was."""
+    await _as_before(tx, job)
+
+
+async def _as_before(tx: Tx, job: Job) -> None:
+    """The status of before; a container that is to be deleted meanwhile stays so."""
     container = await containers.get(tx, job.container_id)
     if container is not None and container.status is Status.COPYING:
         await containers.change(tx, container.id, status=Status(str(job.params["was"])))
@@ -58,7 +63,7 @@ async def _unchanged(
     async with ctx.db.write() as tx:
         await jobs.still_ours(tx, ctx.job)
         await bring.taken(tx, ctx, container, source, come)
-        await containers.change(tx, container.id, status=Status(str(ctx.job.params["was"])))
+        await _as_before(tx, ctx.job)
     result = bring.result(ctx, come)
     await bring.let_go(ctx, link, come)
     return result

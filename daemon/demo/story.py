@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +27,9 @@ SECOND_COPY_WIRE_BYTES = 64 << 10
 SYNC_WIRE_SLACK_BYTES = 128 << 10
 SYNC_WIRE_FACTOR = 1.5
 MTIME_NS = {"dir": 1, "zfs": 1_000_000_000}  # zfs-fuse keeps whole seconds
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Story:
     async def tell(self) -> None:
         """All of it; what is not as it must be is in `misses` afterwards."""
         tree = os.path.join(self.servers.directory, "import", "tree")
-        count = await asyncio.to_thread(trees.gather, tree)
+        count = await _aside(trees.gather, tree)
         self.console.print(f"A tree of {count:,} files: this Python's library and packages.")
         source = await self._create(tree)
         near = await self._copy("copy, same server", source, 0, "near", strategy="clone")
@@ -142,7 +146,7 @@ class Story:
     async def _compare(self, name: str, source: str, copy: str) -> None:
         one, other = await self._rootfs(source), await self._rootfs(copy)
         mtime_ns = MTIME_NS[self.servers.backend]
-        found = await asyncio.to_thread(trees.differences, one, other, mtime_ns)
+        found = await _aside(trees.differences, one, other, mtime_ns)
         if found:
             self.misses.append(f"{name}: {len(found)} paths differ, the first is {found[0]}")
         verdict = f"[red]{len(found)} paths differ" if found else "[green]trees equal"
@@ -214,16 +218,24 @@ async def _tell(servers: Servers, console: Console) -> bool:
         return bool(story.misses)
 
 
+async def _aside(work: Callable[..., T], *arguments: object) -> T:
+    """Long work on trees, in a thread. A thread cannot be ended, and the loop waits for it when
+    it closes; so the work is told to stop when nobody waits for it any more."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(work, *arguments, stop)
+    finally:
+        stop.set()
+
+
 def _clear(servers: Servers, directory: str) -> None:
     """Nothing stays: not after a failure, and not after Ctrl-C, also when pressed twice."""
-    previous: Callable[..., object] | int | None = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        servers.stop()
-        if servers.zfs is not None:
-            servers.zfs.stop()
-        shutil.rmtree(directory)
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    servers.stop()
+    if servers.zfs is not None:
+        servers.zfs.stop()
+    shutil.rmtree(directory)
 
 
 def _say_what_runs(servers: Servers, console: Console) -> None:

@@ -9,6 +9,7 @@ import shutil
 import stat
 import sysconfig
 from dataclasses import dataclass
+from threading import Event
 
 import zstandard
 
@@ -29,23 +30,40 @@ class Entry:
     content: bytes
 
 
-def gather(target: str) -> int:
+class Stopped(Exception):
+    """Nobody waits for the result any more."""
+
+
+def gather(target: str, stop: Event) -> int:
     """Copies this Python's standard library (without its own tests) and site-packages to
     `target`, and adds small files until there are 20,000. Returns their number."""
     paths = sysconfig.get_paths()
-    skip = shutil.ignore_patterns("__pycache__", "site-packages", "test", "config-*")
-    shutil.copytree(paths["stdlib"], os.path.join(target, "lib"), symlinks=True, ignore=skip)
-    skip = shutil.ignore_patterns("__pycache__")
-    site = os.path.join(target, "site-packages")
-    shutil.copytree(paths["purelib"], site, symlinks=True, ignore=skip)
+    library = ("__pycache__", "site-packages", "test", "config-*")
+    _copy(paths["stdlib"], os.path.join(target, "lib"), library, stop)
+    _copy(paths["purelib"], os.path.join(target, "site-packages"), ("__pycache__",), stop)
     _furnish(target)
     count = _count(target)
     for number in range(count, FILES_MIN):
+        _go_on(stop)
         directory = os.path.join(target, "spool", f"{number % 100:02}")
         os.makedirs(directory, exist_ok=True)
         with open(os.path.join(directory, f"{number}.txt"), "w", encoding="ascii") as file:
             file.write(f"message {number}\n" * 20)
     return max(count, FILES_MIN)
+
+
+def _copy(source: str, target: str, skipped: tuple[str, ...], stop: Event) -> None:
+    def copy_file(one: str, other: str) -> None:
+        _go_on(stop)
+        shutil.copy2(one, other)
+
+    skip = shutil.ignore_patterns(*skipped)
+    shutil.copytree(source, target, symlinks=True, ignore=skip, copy_function=copy_file)
+
+
+def _go_on(stop: Event) -> None:
+    if stop.is_set():
+        raise Stopped
 
 
 def _furnish(target: str) -> None:
@@ -96,9 +114,9 @@ def _weight(path: str) -> int:
         return len(zstandard.ZstdCompressor(level=WEIGHING_LEVEL).compress(file.read()))
 
 
-def differences(one: str, other: str, mtime_ns: int) -> list[str]:
+def differences(one: str, other: str, mtime_ns: int, stop: Event) -> list[str]:
     """The paths in which two trees differ, identity files aside; by a walk of its own."""
-    first, second = _walk(one, mtime_ns), _walk(other, mtime_ns)
+    first, second = _walk(one, mtime_ns, stop), _walk(other, mtime_ns, stop)
     return sorted(
         path
         for path in first.keys() | second.keys()
@@ -106,10 +124,11 @@ def differences(one: str, other: str, mtime_ns: int) -> list[str]:
     )
 
 
-def _walk(tree: str, mtime_ns: int) -> dict[str, Entry]:
+def _walk(tree: str, mtime_ns: int, stop: Event) -> dict[str, Entry]:
     found: dict[str, Entry] = {".": _entry(tree, mtime_ns)}
     for directory, names, files in os.walk(tree):
         for name in (*names, *files):
+            _go_on(stop)
             path = os.path.join(directory, name)
             found[os.path.relpath(path, tree)] = _entry(path, mtime_ns)
     return found

@@ -31,7 +31,7 @@ from transfer.storage.private_zfs import PrivateZfs
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.05
-POOL_BYTES = 1 << 30
+POOL_BYTES = 6 << 30  # of a sparse file
 CHILDREN = ("worker", "exporter", "keeper")
 
 Settings = Mapping[str, Mapping[str, object]]

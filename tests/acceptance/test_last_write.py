@@ -29,8 +29,8 @@ from transfer.storage.base import Storage
 from transfer.storage.directory import DirectoryStorage
 
 ASKED_OF_DAEMONS = 40
-ASKED_OF_STORAGE = 60
-LIVE = "containers/c1/g1"
+CHAINS = 24  # generations, one after the other: a long list of snapshots takes longer
+ASKED_A_CHAIN = 40
 TAG = "test"
 POOL_BYTES = 512 << 20
 WRITE_SECONDS = 0.001
@@ -70,23 +70,32 @@ async def test_a_sync_takes_the_last_write(cluster: Cluster) -> None:
 
 @pytest.mark.timeout(600)
 async def test_an_anchor_has_the_last_write(storage: Storage) -> None:
-    before = await storage.snapshot(LIVE, f"h-{0:024x}", TAG)
+    first = next((await storage.forest()).snapshots())
+
+    for chain in range(CHAINS):
+        path = f"containers/c1/g{chain}"
+        await storage.clone(first.guid, path)
+        await storage.mount(path)
+        await _ask_and_ask(storage, path, f"{chain:04x}")
+
+
+async def _ask_and_ask(storage: Storage, path: str, mark: str) -> None:
+    """Asks for one anchor after the other. Every fourth is taken while writes go on, and the one
+    after it with no write since the last of those."""
+    before = await storage.snapshot(path, f"h-{mark}{0:020x}", TAG)
     has = 0
-    with closing(Writer(Path(storage.rootfs(LIVE), "last"))) as writer:
-        for number in range(1, ASKED_OF_STORAGE + 1):
-            if number % 2:
+    with closing(Writer(Path(storage.rootfs(path), "last"))) as writer:
+        for number in range(1, ASKED_A_CHAIN + 1):
+            if number % 4 != 2:
                 writer.write()
             ended = writer.latest
-            taking = asyncio.create_task(storage.snapshot(LIVE, f"h-{number:024x}", TAG))
-            while number % 2 and not taking.done():
+            taking = asyncio.create_task(storage.snapshot(path, f"h-{mark}{number:020x}", TAG))
+            while number % 4 == 1 and not taking.done():
                 writer.write()
                 await asyncio.sleep(WRITE_SECONDS)
             anchor = await taking
             if anchor.guid != before.guid:
-                has = await _newest(storage, before, anchor)
-                await storage.release([before.guid], TAG)
-                await storage.destroy_snapshot(LIVE, before.guid)
-            before = anchor
+                has, before = await _newest(storage, before, anchor), anchor
             assert has >= ended, f"anchor {number}"
 
 
@@ -96,7 +105,7 @@ async def _newest(storage: Storage, before: Snapshot, anchor: Snapshot) -> int:
         content = (frozen(storage, anchor) / "last").read_bytes()
     else:
         kind = StepKind.INCREMENTAL
-        step = Step(kind, LIVE, anchor.guid, anchor.name, before.guid, Landing.NEW)
+        step = Step(kind, anchor.dataset, anchor.guid, anchor.name, before.guid, Landing.NEW)
         async with aclosing(storage.send(step)) as blocks:
             content = b"".join([block async for block in blocks])
     (found,) = _MARK.findall(content)
@@ -105,7 +114,7 @@ async def _newest(storage: Storage, before: Snapshot, anchor: Snapshot) -> int:
 
 @pytest.fixture
 async def storage(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Storage:
-    """A storage with a live generation."""
+    """A storage with one mirror, of an empty tree."""
     for name in ("tree", "root", "mounts", "locks"):
         (tmp_path / name).mkdir()
     root = str(tmp_path / "root")
@@ -113,7 +122,5 @@ async def storage(backend: str, tmp_path: Path, request: pytest.FixtureRequest) 
         make_pool: MakePool = request.getfixturevalue("zfs_pool")
         root = make_pool("hoody-last", POOL_BYTES)
     storage = await open_storage(backend, root, str(tmp_path / "mounts"), str(tmp_path / "locks"))
-    taken = await storage.take_in(str(tmp_path / "tree"), "mirrors/m1", "h-first", ignore)
-    await storage.clone(taken.guid, LIVE)
-    await storage.mount(LIVE)
+    await storage.take_in(str(tmp_path / "tree"), "mirrors/m1", "h-first", ignore)
     return storage

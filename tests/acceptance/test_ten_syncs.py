@@ -162,11 +162,9 @@ async def test_the_copies_outlive_the_source(shelves: Shelves) -> None:
         kept = trees.walk(await api.rootfs(source))
         await api.delete(source)
 
-        on_a: Stored = {"mirror": [1, 1], "near": [settled]}
-        on_b: Stored = {"mirror": [1, 1], "far": [settled]}
-        if not cluster.zfs:  # a copy on dir has its files for itself, and stands on nothing
-            on_a, on_b = {"near": [0]}, {"far": [0]}
-        await shelves.settles(on_a, on_b)
+        await shelves.settles(
+            {"mirror": [1, 1], "near": [settled]}, {"mirror": [1, 1], "far": [settled]}
+        )
         for copy in (near, far):
             container = await api.container(copy)
             assert (container["status"], container["sync_state"]) == ("running", "orphaned")

@@ -162,9 +162,14 @@ def kill_worker(cluster: Cluster) -> None:
 
 def kill_exporters(cluster: Cluster) -> None:
     """The processes that serve die."""
-    exporters = cluster.daemons[0].children("exporter")
-    assert exporters
-    _kill(exporters)
+    kill_of(cluster.daemons[0], "exporter")
+
+
+def kill_of(daemon: Daemon, verb: str) -> None:
+    """All of a daemon's children of one kind die."""
+    children = daemon.children(verb)
+    assert children
+    _kill(children)
 
 
 STRIKES: tuple[Strike, ...] = (kill_target, kill_source, kill_worker, kill_exporters)

@@ -185,6 +185,7 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
 
 
 def test_lines_are_counted_by_folder(tree: Tree) -> None:
-    sources = tree(daemon__a="x = 1\n" * 3, transfer__b="x = 1\n" * 2)
+    prose = '"""What it is,\nand why."""\n\n# because\n'
+    sources = tree(daemon__a=prose + "x = 1\n" * 3, transfer__b="x = 1\n" * 2)
     assert tidy.line_count(sources, ["daemon"]) == 3
     assert tidy.line_count(sources, tidy.CODE) == 5

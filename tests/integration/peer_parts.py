@@ -54,6 +54,7 @@ class MemorySource:
     files: dict[bytes, bytes] = field(default_factory=dict)
     holds: set[tuple[Guid, str]] = field(default_factory=set)
     closed_early: asyncio.Event = field(default_factory=asyncio.Event)
+    sent_blocks: int = 0
 
     async def traits(self) -> Traits:
         return Traits("memory", native=True, mtime_ns=1_000_000_000)
@@ -83,6 +84,7 @@ class MemorySource:
             raise SourceChanged("the snapshot is gone", guid=step.snapshot)
         try:
             for block in self.blocks:
+                self.sent_blocks += 1
                 yield block
         except GeneratorExit:
             self.closed_early.set()

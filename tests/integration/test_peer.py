@@ -239,6 +239,21 @@ async def test_a_reader_that_waits_holds_the_sender_back() -> None:
         assert len(rest) == 63
 
 
+async def test_a_slow_reader_holds_the_sender_back_all_the_time() -> None:
+    """Under way are a window at asyncssh, one at us, and what the stages between them hold."""
+    source = MemorySource([NOISE] * 96)
+    settings = LinkSettings(window_bytes=8 * len(NOISE))
+    taken = under_way = 0
+    async with serving(source) as server, connected(server.port, settings) as peer:
+        async with aclosing(peer.send(STEP)) as blocks:
+            async for _ in blocks:
+                taken += 1
+                await asyncio.sleep(0.02)
+                under_way = max(under_way, source.sent_blocks - taken)
+    assert taken == 96
+    assert under_way < 2 * 8 + 16, under_way
+
+
 @asynccontextmanager
 async def logged_in(source: MemorySource) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """A bare ssh connection, on which anything can be tried."""

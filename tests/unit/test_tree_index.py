@@ -32,7 +32,7 @@ def test_what_is_written_after_a_probe_is_not_older(tmp_path: Path) -> None:
     for number in range(200):
         before = tmp_path / f"before-{number}"
         before.touch()
-        touched_ns = probe(str(tmp_path / "probe"))
+        touched_ns = probe(str(tmp_path / "probe"), in_use=True)
         after = tmp_path / f"after-{number}"
         after.touch()
         assert before.stat().st_ctime_ns <= touched_ns <= after.stat().st_ctime_ns
@@ -45,7 +45,7 @@ def test_an_unchanged_file_is_known_and_a_changed_one_is_not(tmp_path: Path) -> 
     for name in ("same", "written", "moved", "chmod"):
         (root / name).write_bytes(name.encode())
     manifest, rows = scanned(root)
-    index = build_index("1", root.stat(), probe(str(tmp_path / "probe")) + 1, rows)
+    index = build_index("1", root.stat(), probe(str(tmp_path / "probe"), in_use=True) + 1, rows)
     (root / "written").write_bytes(b"WRITTEN")
     (root / "directory").mkdir()
     (root / "moved").rename(root / "directory" / "moved")

@@ -122,10 +122,22 @@ class Duplex:
             await self._readable.wait()
         data = self._chunks.popleft()
         self._held_bytes -= len(data)
-        if self._held_back and self._held_bytes < HELD_BYTES_LOW and self._flow:
-            self._held_back = False
-            self._flow.resume_reading()
+        if self._held_back and self._held_bytes < HELD_BYTES_LOW:
+            self._take_all()
         return data
+
+    def _take_all(self) -> None:
+        """Lets the peer go on, and takes all that asyncssh holds by now, a window at most.
+
+        asyncssh (2.24, `SSHChannel._deliver_data`) opens the window again for what has arrived,
+        not for what it has handed to us. To hold the peer back once more before its buffer is
+        empty would let another window come each time, and memory grow without a limit.
+        """
+        if self._flow:
+            self._flow.resume_reading()
+            self._held_back = self._held_bytes > HELD_BYTES_HIGH
+            if self._held_back:
+                self._flow.pause_reading()
 
     async def frames(self, stall_seconds: float) -> AsyncGenerator[Frame, None]:
         """The frames that come, up to the end of the stream.

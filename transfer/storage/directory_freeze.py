@@ -95,7 +95,7 @@ def freeze(layout: Layout, path: str, name: str, *, reflinks: bool) -> Located:
     if not os.path.isdir(live_dir):
         raise StorageError(f"{path} has no live tree", path=path)
     head = layout.head(path)
-    probe_ns = probe(os.path.join(directory, ".probe"))
+    probe_ns = probe(os.path.join(directory, ".probe"), in_use=True)
     index, base = _indexed(layout, directory)
     with closing(open_root(live_dir)) as live:
         if index is not None and head is not None and index.guid == head.record.guid:
@@ -137,10 +137,8 @@ def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None
             raise VerifyMismatch(
                 "a snapshot's tree is not what its manifest says", path=origin.path
             )
-        probe_ns = probe(os.path.join(building, ".probe"))
-        scan = TreeScan(_content_of(manifest))
-        scan.run(live)
-        _write_index(building, origin.record.guid, live, probe_ns, scan.rows)
+        probe_ns = probe(os.path.join(building, ".probe"), in_use=False)
+        _write_index(building, origin.record.guid, live, probe_ns, copy.made)
         live_bytes = 0 if reflinks else copy.copied_bytes
         record = DatasetRecord(origin.record.guid, live_bytes)
         write_record(os.path.join(building, "dataset.json"), record)
@@ -150,9 +148,12 @@ def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None
 
 
 def settle(layout: Layout, path: str, properties: Mapping[str, str]) -> None:
-    """Brings the live tree to the disk and remembers it as the state `written` compares with."""
+    """Brings the live tree to the disk and remembers it as the state `written` compares with.
+
+    It is a new generation's, which nobody has been given yet.
+    """
     directory = layout.existing(path)
-    probe_ns = probe(os.path.join(directory, ".probe"))
+    probe_ns = probe(os.path.join(directory, ".probe"), in_use=False)
     index, base = _indexed(layout, directory)
     with closing(open_root(os.path.join(directory, "live"))) as live:
         scan = TreeScan(_knows(index, base))

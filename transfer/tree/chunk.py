@@ -67,6 +67,11 @@ def is_zero(data: bytes) -> bool:
     return data is ZERO_CHUNK or data == ZERO_CHUNK[: len(data)]
 
 
+def has_zero_page(data: bytes) -> bool:
+    """Whether writing the data sparsely could leave out some of it."""
+    return _ZERO_PAGE in data or is_zero(data)
+
+
 def read_chunks(descriptor: int) -> Iterator[bytes]:
     """The chunks of a file up to the size it has now; holes are not read.
 

@@ -24,6 +24,7 @@ from transfer.tree.manifest import Manifest
 from transfer.tree.node import Entry, Kind
 from transfer.tree.scan import (
     READ_ATTEMPTS,
+    Row,
     Known,
     Knows,
     Spot,
@@ -31,6 +32,7 @@ from transfer.tree.scan import (
     metadata_of,
     nothing_known,
     open_spot,
+    row_of,
     same_state,
 )
 
@@ -62,7 +64,8 @@ class TreeCopy(TreeScan):
     """A walk that copies what it meets, and makes the manifest of the copy.
 
     A file that `knows` has a `link` for is linked from `base` (the root of an immutable tree)
-    instead; one that it knows the chunks of is not read where it can be reflinked.
+    instead; one that it knows the chunks of is not read where it can be reflinked. `made` are the
+    files of the copy that are not linked; of one inode's rows the last counts.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class TreeCopy(TreeScan):
         self._reflinks = reflinks
         self._files = 0
         self.copied_bytes = 0
+        self.made: list[Row] = []
 
     def run(self, root: int) -> Manifest:
         """Copies the tree below the open directory; returns the manifest of the copy."""
@@ -130,6 +134,9 @@ class TreeCopy(TreeScan):
             dst_dir_fd=self._targets[-1],
             follow_symlinks=False,
         )
+        # One more name moves the file's ctime.
+        made = os.stat(spot.name, dir_fd=self._targets[-1], follow_symlinks=False)
+        self.made.append(row_of(leader.name, made))
 
     def _content(self, spot: Spot, known: Known | None) -> tuple[os.stat_result, bytes, int]:
         target = self._targets[-1]
@@ -171,6 +178,7 @@ class TreeCopy(TreeScan):
                 content = copy_file(file, copy)
             set_metadata(copy, metadata_of(stat))
             self._copy_xattrs(file, copy)
+            self.made.append(row_of(spot.path, os.fstat(copy)))
             return content
 
     def _copy_xattrs(self, source: int, target: int) -> None:

@@ -59,17 +59,19 @@ def build_index(guid: str, root: os.stat_result, probe_ns: int, rows: Iterable[R
     return Index(guid, root.st_dev, trusted)
 
 
-def probe(path: str) -> int:
+def probe(path: str, *, in_use: bool) -> int:
     """The filesystem's own clock: the ctime in nanoseconds of a file touched now at `path`.
 
-    All that was written before goes to the disk first: that takes write access from memory
-    mappings, so that the next store through one moves the file's ctime too.
+    Where the tree is `in_use`, all that was written before goes to the disk first: that takes
+    write access from memory mappings, so that the next store through one moves the file's ctime
+    too. A tree that nobody has been given yet has no mappings.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with closing(os.open(path, flags, 0o600)) as descriptor:
         os.utime(descriptor)
         touched_ns = os.fstat(descriptor).st_ctime_ns
-        sync_filesystem(descriptor)
+        if in_use:
+            sync_filesystem(descriptor)
     os.unlink(path)
     return touched_ns
 

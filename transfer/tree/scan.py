@@ -84,6 +84,11 @@ def metadata_of(stat: os.stat_result) -> Metadata:
     return Metadata(modes.S_IMODE(stat.st_mode), stat.st_uid, stat.st_gid, stat.st_mtime_ns)
 
 
+def row_of(path: bytes, stat: os.stat_result) -> Row:
+    """The row of a file that was found like this."""
+    return Row(stat.st_dev, stat.st_ino, stat.st_ctime_ns, path)
+
+
 def same_state(before: os.stat_result, after: os.stat_result) -> bool:
     """Whether a file was left alone between the two."""
     return (before.st_ctime_ns, before.st_mtime_ns, before.st_size) == (
@@ -223,7 +228,7 @@ class TreeScan:
         return stat
 
     def _remember(self, path: bytes, stat: os.stat_result) -> None:
-        self.rows.append(Row(stat.st_dev, stat.st_ino, stat.st_ctime_ns, path))
+        self.rows.append(row_of(path, stat))
 
     def _drop(self, kind: str) -> None:
         self.dropped[kind] = self.dropped.get(kind, 0) + 1

@@ -22,6 +22,7 @@ from transfer.tree.chunk import (
     chunk_bytes,
     chunk_count,
     digest,
+    has_zero_page,
     is_zero,
     pread_all,
     pwrite_all,
@@ -150,7 +151,7 @@ def _runs(wanted: Wanted, indexes: Iterator[int]) -> Iterator[Run]:
 
 def _write_chunk(file: int, data: bytes, offset: int) -> None:
     # Where an interrupted attempt has left something else, zeros must be written too.
-    if is_zero(pread_all(file, len(data), offset)):
+    if has_zero_page(data) and is_zero(pread_all(file, len(data), offset)):
         write_sparse(file, data, offset)
     else:
         pwrite_all(file, data, offset)

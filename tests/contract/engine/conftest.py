@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from engine_world import World
 
+from daemon.model import Container
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
 
@@ -46,3 +47,15 @@ async def world(db: Database, url: str, tmp_path: Path) -> World:
     made = World(db, url, tmp_path)
     await made.fill()
     return made
+
+
+@pytest.fixture
+async def source(world: World) -> Container:
+    """A running container on `here`."""
+    return await world.create()
+
+
+@pytest.fixture
+async def copy(world: World, source: Container) -> Container:
+    """Its copy on `there`."""
+    return await world.copy(source)

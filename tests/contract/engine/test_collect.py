@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from engine_world import Place, World
 
-from daemon.actions import ACTIONS, generations
+from daemon.actions import generations
 from daemon.actions.collect import Rules
-from daemon.model import Container, JobType, Role, Status, hold_tag, new_id, now
+from daemon.model import Container, Role, Status, hold_tag, new_id, now
 from daemon.states import Move
-from daemon.store import bases, containers, datasets, holdings, servers, snapshots
-from transfer.errors import DatasetBusy
+from daemon.store import bases, datasets, holdings, servers, snapshots
 from transfer.model import Capacity
 from transfer.retain import DeedKind
-from transfer.storage.directory import DirectoryStorage
 
 GRACE = Rules(grace=timedelta(minutes=10), base_ttl=timedelta(days=30))
 
 
-async def switched(world: World, copy: Container, text: str) -> str:
-    """Syncs a new state in; the path of the generation that was live until now."""
-    before = world.path(await world.get(copy.id))
-    source = await world.get(copy.source_container_id or "")
-    (await world.live(source) / "file").write_text(text)
-    await world.sync(copy)
-    return before
-
-
-@pytest.fixture
-async def source(world: World) -> Container:
-    return await world.create()
-
-
-@pytest.fixture
-async def copy(world: World, source: Container) -> Container:
-    return await world.copy(source)
-
-
 async def test_what_is_unneeded_goes_after_the_grace_time(world: World, copy: Container) -> None:
-    old = await switched(world, copy, "second")
+    old = await world.switch(copy, "second")
     collector, began = world.collector(world.there, GRACE), now()
     assert await collector.run(began) == []
     assert await collector.run(began + timedelta(minutes=9)) == []
@@ -59,7 +36,7 @@ async def test_what_is_unneeded_goes_after_the_grace_time(world: World, copy: Co
 async def test_the_grace_time_begins_anew_when_a_thing_was_needed_again(
     world: World, source: Container, copy: Container
 ) -> None:
-    await switched(world, copy, "second")
+    await world.switch(copy, "second")
     await world.settle(world.there)
     mirror = next(d for d in await world.forest(world.there) if len(d.snapshots) == 1)
     storage, collector, began = world.there.storage, world.collector(world.there, GRACE), now()
@@ -85,7 +62,7 @@ async def test_half_made_things_of_ended_jobs_go_at_once(world: World, source: C
     async def fail(_name: str) -> None:
         raise RuntimeError("a fault of the test")
 
-    ctx.step = fail  # type: ignore[method-assign]
+    ctx.step = fail
     guid = (await world.forest(world.here)).datasets[world.path(source)].origin
     taken = await world.there.storage.take_in(
         str(world.tree), "mirrors/m", f"h-{new_id()}", lambda _: None
@@ -106,7 +83,7 @@ async def test_twice_in_a_row_changes_nothing_more(
     world: World, source: Container, copy: Container
 ) -> None:
     for text in ("second", "third"):
-        await switched(world, copy, text)
+        await world.switch(copy, text)
     for place in (world.here, world.there):
         await world.settle(place)
         before = await world.forest(place), await world.paths(place)
@@ -120,7 +97,7 @@ async def test_after_ten_syncs_only_what_is_needed_is_left(
     world: World, source: Container, copy: Container
 ) -> None:
     for number in range(10):
-        await switched(world, copy, f"state {number}")
+        await world.switch(copy, f"state {number}")
         for place in (world.here, world.there):
             await world.settle(place)
     forest = await world.forest(world.there)
@@ -137,7 +114,7 @@ async def test_the_base_of_a_pair_stays_until_the_next_commit(
     world: World, source: Container, copy: Container
 ) -> None:
     """So the next sync is an increment."""
-    await switched(world, copy, "second")
+    await world.switch(copy, "second")
     for place in (world.here, world.there):
         await world.settle(place)
     (await world.live(source) / "file").write_text("third")
@@ -192,9 +169,7 @@ async def test_deleting_a_source_leaves_its_copies_whole(
     assert {row.path for row in rows} == (await world.forest(world.here)).datasets.keys()
 
 
-async def test_an_orphan_whose_row_was_not_written_follows(
-    world: World, source: Container
-) -> None:
+async def test_an_orphan_whose_row_was_not_written_follows(world: World, source: Container) -> None:
     """Killed between the rename and the row."""
     await world.copy(source, world.here, "twin")
     await world.remove(source)
@@ -206,47 +181,6 @@ async def test_an_orphan_whose_row_was_not_written_follows(
     assert path not in paths
     assert f"mirrors/{source.generation_id}" in paths
     assert set(paths) == (await world.forest(world.here)).datasets.keys()
-
-
-class Tied(DirectoryStorage):
-    """A storage with a dataset that cannot be unmounted: on zfs a file held open does that."""
-
-    path = ""
-
-    @classmethod
-    def of(cls, storage: Any, path: str) -> Tied:
-        tied = cls(storage._layout.root, storage._mount_root, storage._lock_dir, storage._traits)
-        tied.path = path
-        return tied
-
-    async def unmount(self, path: str) -> None:
-        if path == self.path:
-            raise DatasetBusy("in use", path=path)
-        await super().unmount(path)
-
-
-async def test_what_is_busy_stays_for_a_later_round(world: World, copy: Container) -> None:
-    old = await switched(world, copy, "second")
-    tied = Tied.of(world.there.storage, old)
-    done = await world.collector(world.there, storage=tied).run(now())
-    assert old not in [deed.path for deed in done]
-    async with world.db.read() as tx:
-        row = await datasets.by_path(tx, world.there.id, old)
-    assert row is not None
-    assert row.ready
-    assert (world.there.storage.is_mounted(old), len(await world.paths(world.there))) == (True, 4)
-    done = await world.collector(world.there).run(now())
-    assert old in [deed.path for deed in done]
-
-
-async def test_a_busy_orphan_stays_where_it_is(world: World, source: Container) -> None:
-    await world.copy(source, world.here, "twin")
-    await world.remove(source)
-    tied = Tied.of(world.here.storage, world.path(source))
-    await world.collector(world.here, storage=tied).run(now())
-    assert world.path(source) in await world.paths(world.here)
-    await world.settle(world.here)
-    assert world.path(source) not in await world.paths(world.here)
 
 
 async def test_a_held_snapshot_stays(world: World, copy: Container) -> None:
@@ -273,7 +207,7 @@ async def test_foreign_snapshots_and_datasets_are_never_destroyed(
     before = await world.forest(world.there)
     await world.settle(world.there)
     assert await world.forest(world.there) == before
-    old = await switched(world, copy, "second")
+    old = await world.switch(copy, "second")
     await world.settle(world.there)
     names = [s.name for s in (await world.forest(world.there)).datasets[old].snapshots]
     assert names == [s.name for s in before.datasets[old].snapshots]
@@ -315,88 +249,6 @@ async def holds_of(world: World, guid: str) -> int:
     found = (await world.forest(world.here)).find(guid)
     assert found is not None
     return found.holds
-
-
-class Watched(DirectoryStorage):
-    """A storage with whose first look at everything something happens, right after it."""
-
-    then: Callable[[], Awaitable[None]] | None = None
-
-    async def forest(self) -> Any:
-        found = await super().forest()
-        then, self.then = self.then, None
-        if then is not None:
-            await then()
-        return found
-
-
-@pytest.fixture
-def watched(world: World) -> Watched:
-    storage: Any = world.here.storage
-    return Watched(storage._layout.root, storage._mount_root, storage._lock_dir, storage._traits)
-
-
-async def test_a_job_that_ends_while_collect_looks_keeps_its_rows(
-    world: World, watched: Watched
-) -> None:
-    """What it made after the look must not be forgotten as missing: nobody would ever collect
-    it."""
-    made = await world.add("web")
-    params = {"source_path": str(world.tree)}
-    job = await world.queue(JobType.CREATE, made, params=params)
-
-    async def fail() -> None:
-        ctx = world.context(await world.claim(job))
-        ctx.mount_root = "/nowhere/at/all"
-        with pytest.raises(FileNotFoundError):
-            await ACTIONS[JobType.CREATE].run(ctx)
-        await world.end(ctx.job, Move.REQUEUE)
-        async with world.db.write() as tx:
-            await containers.change(tx, made.id, generation_id=None)
-            for row in await datasets.on_server(tx, world.here.id):
-                await datasets.change(tx, row.id, ready=False)
-        await world.end(await world.claim(job), Move.FAIL)
-
-    watched.then = fail
-    await world.collector(world.here, storage=watched).run(now())
-    assert set(await world.paths(world.here)) >= (await world.forest(world.here)).datasets.keys()
-    await world.settle(world.here)
-    assert (await world.forest(world.here)).datasets == {}
-    assert await world.paths(world.here) == []
-
-
-async def test_a_job_that_ends_while_collect_looks_keeps_no_hold(
-    world: World, source: Container, watched: Watched
-) -> None:
-    _, job = await world.begin_copy(source)
-    running = await world.claim(job)
-    async with world.db.write() as tx:
-        await holdings.add(tx, job.id, world.here.id)
-
-    async def hold_and_fail() -> None:
-        await world.here.storage.snapshot(
-            world.path(source), f"h-{new_id()}", hold_tag(job.id)
-        )
-        await world.end(running, Move.FAIL)
-
-    watched.then = hold_and_fail
-    await world.collector(world.here, storage=watched).run(now())
-    await world.settle(world.here)
-    assert [s for s in (await world.forest(world.here)).snapshots() if s.holds] == []
-
-
-async def test_a_dataset_that_was_destroyed_before_its_row_was_forgotten(
-    world: World, copy: Container
-) -> None:
-    """Killed between the two: the next round forgets it."""
-    old = await switched(world, copy, "second")
-    async with world.db.write() as tx:
-        row = await datasets.by_path(tx, world.there.id, old)
-        assert row is not None
-        await datasets.change(tx, row.id, ready=False)
-    await world.there.storage.destroy(old)
-    await world.settle(world.there)
-    assert old not in await world.paths(world.there)
 
 
 async def test_collect_notes_what_each_container_takes(world: World, copy: Container) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -68,9 +69,7 @@ async def test_a_dataset_without_a_row_that_is_held_is_declined(
     world: World, source: Container
 ) -> None:
     path = f"mirrors/{new_id()}"
-    held = await world.here.storage.take_in(
-        str(world.tree), path, f"h-{new_id()}", lambda _: None
-    )
+    held = await world.here.storage.take_in(str(world.tree), path, f"h-{new_id()}", lambda _: None)
     job = await world.running(JobType.STOP, source)
     await world.here.storage.hold([held.guid], hold_tag(job.id))
     async with world.db.write() as tx:
@@ -90,12 +89,8 @@ async def test_a_row_without_its_dataset(world: World, source: Container) -> Non
     assert await mended(world) == [False]
 
 
-async def test_a_live_generation_that_is_lost_is_named_so(
-    world: World, source: Container
-) -> None:
-    os.rename(
-        Path(world.here.config.storage.root, world.path(source)), world.imports / "elsewhere"
-    )
+async def test_a_live_generation_that_is_lost_is_named_so(world: World, source: Container) -> None:
+    os.rename(Path(world.here.config.storage.root, world.path(source)), world.imports / "elsewhere")
     (finding,) = await examine(world)
     assert (finding.code, finding.subject) == ("DATASET_MISSING", world.path(source))
     assert "live generation" in finding.message
@@ -138,7 +133,7 @@ async def test_a_lease_that_is_over(world: World, source: Container) -> None:
 
 async def test_what_a_job_accounts_for_is_no_finding(world: World, source: Container) -> None:
     """Running or ended: it is the collector's."""
-    made = await world.add("web")
+    made = await world.add("other")
     job = await world.running(JobType.CREATE, made, params={"source_path": str(world.tree)})
     ctx = world.context(job)
 
@@ -146,13 +141,25 @@ async def test_what_a_job_accounts_for_is_no_finding(world: World, source: Conta
         if name == "switch":
             raise StorageError("a fault of the test")
 
-    ctx.step = fail  # type: ignore[method-assign]
+    ctx.step = fail
     with pytest.raises(StorageError):
         await ACTIONS[JobType.CREATE].run(ctx)
     assert await codes(world) == []
     await world.end(job, Move.FAIL)
     assert await codes(world) == []
     await world.settle(world.here)
+    assert await codes(world) == []
+
+
+async def test_what_was_planned_and_not_made_is_no_finding(world: World, source: Container) -> None:
+    """A job writes the row first; one that has ended may have left it so."""
+    job = await world.running(JobType.STOP, source)
+    for ready, job_id in ((False, new_id()), (True, job.id)):
+        mirror_id = new_id()
+        path = f"mirrors/{mirror_id}"
+        row = DatasetRow(mirror_id, world.here.id, Role.MIRROR, mirror_id, path)
+        async with world.db.write() as tx:
+            await datasets.insert(tx, replace(row, job_id=job_id, ready=ready))
     assert await codes(world) == []
 
 

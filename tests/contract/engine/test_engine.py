@@ -45,7 +45,7 @@ class Works:
     faults: int = 0
 
     def engine(self, db: Any = None, policy: Policy = PATIENT) -> Engine:
-        rules = Rules(policy, {type: self.abandon for type in JobType})
+        rules = Rules(policy, dict.fromkeys(JobType, self.abandon))
         here = self.world.here.id
         return Engine(db or self.world.db, here, self.pool, rules, self.settled.append)
 
@@ -308,9 +308,7 @@ class Leaving(Database):
             yield tx
 
 
-async def test_a_catalogue_that_is_gone_for_a_moment_costs_nothing(
-    works: Works, url: str
-) -> None:
+async def test_a_catalogue_that_is_gone_for_a_moment_costs_nothing(works: Works, url: str) -> None:
     job, later = await works.job("hang"), await works.job(DONE)
     db = Leaving(url)
     try:

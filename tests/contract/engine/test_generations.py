@@ -31,7 +31,7 @@ async def run_until(world: World, job: Job, step: str) -> Context:
         if name == step:
             raise StorageError("a fault of the test")
 
-    ctx.step = fail_at  # type: ignore[method-assign]
+    ctx.step = fail_at
     with pytest.raises(StorageError):
         await ACTIONS[job.type].run(ctx)
     return ctx
@@ -170,7 +170,7 @@ async def test_a_key_that_the_user_gives_during_the_first_copy_is_kept(
             await world.change(copy, ssh_public_key=given.public_text, ssh_key_id=given.key_id)
         await begin(name)
 
-    ctx.step = patch_at  # type: ignore[method-assign]
+    ctx.step = patch_at
     await ACTIONS[job.type].run(ctx)
     after = await world.get(copy.id)
     assert (after.ssh_public_key, after.ssh_key_id) == (given.public_text, given.key_id)
@@ -192,7 +192,7 @@ async def test_a_container_that_is_to_be_deleted_stays_so_through_a_switch(world
         if name == "switch":
             await world.change(copy, status=Status.DELETING)
 
-    ctx.step = delete_at  # type: ignore[method-assign]
+    ctx.step = delete_at
     await ACTIONS[JobType.SYNC].run(ctx)
     assert (await world.get(copy.id)).status is Status.DELETING
 
@@ -200,7 +200,7 @@ async def test_a_container_that_is_to_be_deleted_stays_so_through_a_switch(world
 async def test_the_result_of_the_switch_survives_its_attempt(world: World) -> None:
     """Killed after the commit, the next attempt returns what the switch has written down."""
     source = await world.create()
-    copy, job = await world.begin_copy(source)
+    _, job = await world.begin_copy(source)
     ctx = await run_until(world, job, "release")
     kept = ctx.job.checkpoint["result"]
     await world.end(ctx.job, Move.REQUEUE)
@@ -315,5 +315,3 @@ async def test_a_source_path_that_turned_bad_fails_for_good(world: World) -> Non
     after = await world.get(made.id)
     assert (after.status, after.status_reason) == (Status.ERROR, "FAULT: it failed")
     assert await world.paths(world.here) == []
-
-

@@ -27,7 +27,7 @@ def a_job() -> Job:
 
 async def until(condition: object) -> None:
     """Waits for what is coming; a test that waits in vain ends by its timeout."""
-    while not condition():  # type: ignore[operator]
+    while not condition():
         await asyncio.sleep(0.01)
 
 
@@ -62,9 +62,7 @@ async def test_the_first_job_finds_a_warm_worker(pool: Pool, stand_in: StandIn) 
     assert len(stand_in.pids) == 1
 
 
-async def test_two_jobs_have_a_worker_each_and_fill_the_pool(
-    pool: Pool, stand_in: StandIn
-) -> None:
+async def test_two_jobs_have_a_worker_each_and_fill_the_pool(pool: Pool, stand_in: StandIn) -> None:
     jobs = [a_job(), a_job()]
     for job in jobs:
         stand_in.say(job.id, "hang")
@@ -105,9 +103,7 @@ async def test_a_worker_killed_from_outside_while_it_waits_is_replaced(
     assert len(stand_in.pids) == 2
 
 
-async def test_a_job_that_is_given_up_takes_its_worker_along(
-    pool: Pool, stand_in: StandIn
-) -> None:
+async def test_a_job_that_is_given_up_takes_its_worker_along(pool: Pool, stand_in: StandIn) -> None:
     job = a_job()
     stand_in.say(job.id, "hang")
     running = asyncio.create_task(pool.run(job))
@@ -152,9 +148,7 @@ async def test_a_child_is_started_anew_whenever_it_ends(stand_in: StandIn) -> No
         heard.append(message)
 
     stand_in.say("none", "die")
-    keeping = asyncio.create_task(
-        keep_alive("keeper", stand_in.config_path, children.append, hear)
-    )
+    keeping = asyncio.create_task(keep_alive("keeper", stand_in.config_path, children.append, hear))
     await until(lambda: len(heard) == 1)
     children[0].tell({})
     await until(lambda: len(heard) == 2)

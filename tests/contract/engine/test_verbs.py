@@ -11,17 +11,6 @@ from daemon.model import Container, JobType, Status
 from daemon.states import Move
 from daemon.store import bases, datasets
 
-
-@pytest.fixture
-async def source(world: World) -> Container:
-    return await world.create()
-
-
-@pytest.fixture
-async def copy(world: World, source: Container) -> Container:
-    return await world.copy(source)
-
-
 # --- sync ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,205 @@
+"""Cancel, SIGTERM and the death of whole families in the middle of a transfer; and what a peer
+may not have while one goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from daemon.config import load
+from daemon.model import generation_path, hold_tag, new_id, snapshot_name
+from daemon.store import containers, jobs, servers
+from daemon.store.database import Database
+from daemon.worker import connector
+from tests.acceptance import trees
+from tests.acceptance.api import Api, Refused, Started
+from tests.acceptance.cluster import CHILDREN, Cluster, MakeCluster
+from tests.fault.disturbing import (
+    POLL_SECONDS,
+    SLOW,
+    assert_clean,
+    assert_same,
+    forest_of,
+    in_the_middle,
+    kill_of,
+    source_on_a,
+    write_more,
+)
+from transfer.errors import PeerRefused
+
+TREE_BYTES = 12 << 20
+LITTLE_BYTES = 1 << 20
+RESTART_SECONDS = 20.0
+ORPHAN_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def cluster(make_cluster: MakeCluster) -> Cluster:
+    """Two servers with a narrow line between them."""
+    return make_cluster(2, SLOW)
+
+
+@pytest.fixture
+async def api(cluster: Cluster) -> AsyncIterator[Api]:
+    async with cluster.api() as api:
+        yield api
+
+
+async def _copy_in_the_middle(cluster: Cluster, api: Api, name: str) -> tuple[str, Started]:
+    """A source on a, and a copy to b that is under way."""
+    source = await source_on_a(cluster, name, TREE_BYTES)
+    started = await api.start_copy(source, cluster.daemons[1].server_id)
+    await in_the_middle(api, started.job_id, 1)
+    return source, started
+
+
+async def _cancel(api: Api, job_id: str) -> None:
+    await api.call("POST", f"/jobs/{job_id}/cancel")
+    job = await api.wait(job_id)
+    assert job["state"] == "cancelled"
+    assert job["error"]["code"] == "CANCELLED"
+
+
+async def test_cancel_a_first_copy(cluster: Cluster, api: Api) -> None:
+    source, started = await _copy_in_the_middle(cluster, api, "cancel-copy")
+    await _cancel(api, started.job_id)
+    copy = await api.container(started.container_id)
+    assert copy["status"] == "error"
+    assert copy["status_reason"]
+    await assert_clean(cluster)
+
+    again = await api.sync(started.container_id)
+    assert again["type"] == "copy"
+    assert (await api.container(started.container_id))["status_reason"] is None
+    await assert_same(api, cluster, source, started.container_id)
+
+
+async def test_cancel_a_sync(cluster: Cluster, api: Api) -> None:
+    """The copy stays as it was, and the next sync brings it up to date."""
+    source = await source_on_a(cluster, "cancel-sync", LITTLE_BYTES)
+    copy, _ = await api.copy(source, cluster.daemons[1].server_id)
+    storage, tree = await api.storage(copy), trees.walk(await api.rootfs(copy))
+
+    await write_more(api, source, TREE_BYTES)
+    sync = await api.start_sync(copy)
+    await in_the_middle(api, sync.job_id, 1)
+    assert (await api.container(copy))["status"] == "copying"
+    await _cancel(api, sync.job_id)
+    assert (await api.container(copy))["status"] == "running"
+    assert (await api.storage(copy))["generation"] == storage["generation"]
+    assert trees.walk(await api.rootfs(copy)) == tree
+    await assert_clean(cluster)
+
+    await api.sync(copy)
+    await assert_same(api, cluster, source, copy)
+
+
+async def test_the_switch_is_too_late_for_a_cancel(cluster: Cluster, api: Api) -> None:
+    source, started = await _copy_in_the_middle(cluster, api, "cancel-late")
+    db = Database(load(str(cluster.daemons[1].config_path), {}).database.url)
+    async with db.write() as tx:
+        job = await jobs.get(tx, started.job_id)
+        assert job is not None
+        await jobs.save(tx, job, step="switch")
+    await db.close()
+    with pytest.raises(Refused) as refused:
+        await api.call("POST", f"/jobs/{started.job_id}/cancel")
+    assert (refused.value.status, refused.value.code) == (409, "JOB_NOT_CANCELLABLE")
+    await api.done(started.job_id)
+    await assert_same(api, cluster, source, started.container_id)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["source", "target"])
+async def test_sigterm(cluster: Cluster, number: int) -> None:
+    """A daemon ends well in the middle of a transfer; the job goes on when it is back."""
+    daemon = cluster.daemons[number]
+    async with cluster.api(1 - number) as api:
+        source, started = await _copy_in_the_middle(cluster, api, f"sigterm-{number}")
+        process = daemon._process
+        assert process is not None
+        daemon.stop()  # fails where a child lives on, and kills what does not end
+        assert process.returncode == 0
+        assert (await api.job(started.job_id))["state"] in ("queued", "running")
+        daemon.start()
+        await api.done(started.job_id)
+        await assert_same(api, cluster, source, started.container_id)
+
+
+async def test_a_family_ends_with_its_daemon(cluster: Cluster, api: Api) -> None:
+    source, started = await _copy_in_the_middle(cluster, api, "orphans")
+    family: list[psutil.Process] = []
+    for daemon in cluster.daemons:
+        children = psutil.Process(daemon.pid).children(recursive=True)
+        assert {verb for verb in CHILDREN if daemon.children(verb)} == set(CHILDREN)
+        family += children
+    for daemon in cluster.daemons:
+        psutil.Process(daemon.pid).kill()
+    _, alive = psutil.wait_procs(family, ORPHAN_SECONDS)
+    for daemon in cluster.daemons:
+        daemon.kill()
+        daemon.start()
+    assert not alive
+    await api.done(started.job_id)
+    await assert_same(api, cluster, source, started.container_id)
+
+
+async def test_dead_children_are_replaced(cluster: Cluster, api: Api) -> None:
+    daemon = cluster.daemons[0]
+    source = await source_on_a(cluster, "children", LITTLE_BYTES)
+    for verb in CHILDREN:
+        old = {process.pid for process in daemon.children(verb)}
+        assert old
+        kill_of(daemon, verb)
+        if verb == "worker":  # a new one comes when there is work
+            await api.copy(source)
+        deadline = time.monotonic() + RESTART_SECONDS
+        while not ({process.pid for process in daemon.children(verb)} - old):
+            assert time.monotonic() < deadline, f"no new {verb}"
+            await asyncio.sleep(POLL_SECONDS)
+    await api.copy(source, cluster.daemons[1].server_id)
+    await assert_clean(cluster)
+
+
+async def test_what_a_peer_may_not_have(cluster: Cluster, api: Api) -> None:
+    """Server b has a good key; a's exporter judges each request by the job that it names."""
+    here, there = cluster.daemons
+    other = await source_on_a(cluster, "not-yours", LITTLE_BYTES)
+    _, ended = await api.copy(other, there.server_id)
+    near = await api.start_copy(other)
+    await api.done(near.job_id)
+    source, started = await _copy_in_the_middle(cluster, api, "yours")
+    config = load(str(there.config_path), {})
+    db = Database(config.database.url)
+    async with db.read() as tx:
+        server = await servers.get(tx, here.server_id)
+        stranger = await containers.get(tx, other)
+        owner = await containers.get(tx, source)
+    await db.close()
+    assert server and stranger and stranger.generation_id and owner and owner.generation_id
+    strange = generation_path(other, stranger.generation_id)
+    guid = (await forest_of(here)).datasets[strange].origin
+    assert guid
+
+    connect = connector(config)
+    for job_id in (new_id(), str(ended["id"]), near.job_id):
+        async with connect(server, job_id) as peer:
+            with pytest.raises(PeerRefused):
+                await peer.traits()
+    async with connect(server, started.job_id) as peer:
+        await peer.traits()
+        await peer.lineage(generation_path(source, owner.generation_id))
+        for request in (
+            peer.lineage(strange),
+            peer.snapshot(strange, snapshot_name(new_id()), hold_tag(started.job_id)),
+            peer.hold([guid], hold_tag(started.job_id)),
+            peer.tree_root(guid),
+        ):
+            with pytest.raises(PeerRefused):
+                await request
+    await api.done(started.job_id)
+    await assert_clean(cluster)

@@ -93,6 +93,7 @@ class Engine:
 
     async def _round(self) -> None:
         await self._watch_running()
+        await self._cancel_queued()
         while self._pool.free > 0:
             at = now()
             async with self._db.write() as tx:
@@ -103,6 +104,13 @@ class Engine:
                 return
             self._begin(job)
             await asyncio.sleep(0)  # the task takes its worker before the next claim counts
+
+    async def _cancel_queued(self) -> None:
+        """Ends the jobs that were cancelled before they began; they need no worker for that."""
+        async with self._db.read() as tx:
+            found = await jobs.to_cancel(tx, self._server_id)
+        for job in found:
+            await self._settle(job, {"error": _CANCELLED})
 
     def _begin(self, job: Job) -> None:
         task = asyncio.create_task(self._carry_out(job))
@@ -128,9 +136,6 @@ class Engine:
 
     async def _carry_out(self, job: Job) -> None:
         with logs.bind(job_id=job.id, container_id=job.container_id):
-            if job.cancel_requested:
-                await self._settle(job, {"error": _CANCELLED})
-                return
             log.info("job begins", type=job.type, attempt=job.attempt)
             await self._settle(job, await self._pool.run(job))
         self._wake.set()

@@ -48,6 +48,9 @@ class Pool:
         self._starting += 1
         try:
             child = await self._take()
+        except OSError as error:
+            log.error("cannot start a worker", reason=str(error))
+            return LOST
         finally:
             self._starting -= 1
         self._busy[job.id] = child

@@ -94,6 +94,12 @@ async def active(tx: Tx) -> list[Job]:
     return await _every(tx, _active())
 
 
+async def to_cancel(tx: Tx, server_id: str) -> list[Job]:
+    """The queued jobs of a server that are to be cancelled, oldest first."""
+    queued = (jobs.c.server_id == server_id, jobs.c.state == JobState.QUEUED)
+    return await _every(tx, *queued, jobs.c.cancel_requested)
+
+
 async def running_on(tx: Tx, server_id: str) -> list[Job]:
     """The running jobs of a server, oldest first."""
     return await _every(tx, jobs.c.server_id == server_id, jobs.c.state == JobState.RUNNING)
@@ -138,14 +144,15 @@ async def claim(tx: Tx, server_id: str, now: datetime, lease_until: datetime) ->
     """Begin the next attempt of the oldest job of this server that may run; None for none.
 
     The jobs of a container run one after the other in their order. A delete also waits for older
-    jobs that read the container. A job that is to be cancelled does not wait for its retry.
+    jobs that read the container. A job that is to be cancelled is not begun.
     """
     other = jobs.alias()
     before = and_(other.c.state.in_(ACTIVE), other.c.sequence < jobs.c.sequence)
-    due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now, jobs.c.cancel_requested)
+    due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now)
     ready = select(jobs).where(
         jobs.c.server_id == server_id,
         jobs.c.state == JobState.QUEUED,
+        ~jobs.c.cancel_requested,
         due,
         ~exists().where(before, other.c.container_id == jobs.c.container_id),
         or_(

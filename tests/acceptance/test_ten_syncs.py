@@ -92,7 +92,11 @@ async def shelves(busy_cluster: Cluster, tmp_path: Path) -> AsyncIterator[Shelve
     storages = []
     for daemon in busy_cluster.daemons:
         (tmp_path / daemon.name).mkdir()
-        places = (daemon.storage_root, _mount_root(busy_cluster, daemon), str(tmp_path / daemon.name))
+        places = (
+            daemon.storage_root,
+            _mount_root(busy_cluster, daemon),
+            str(tmp_path / daemon.name),
+        )
         storages.append(await open_storage(busy_cluster.backend, *places))
     shelves = Shelves(busy_cluster, storages, {})
     yield shelves
@@ -150,6 +154,7 @@ async def test_space_that_was_freed_is_free(shelves: Shelves) -> None:
                     return least <= found <= most
 
                 await _until(used, fits)
+
 
 async def test_the_copies_outlive_the_source(shelves: Shelves) -> None:
     """Its last states stay as long as copies stand on them, and go with the last copy."""

@@ -212,6 +212,28 @@ async def test_a_queued_job_is_cancelled_without_a_worker(works: Works) -> None:
     assert works.abandoned == [(job.id, "CANCELLED: the job was cancelled")]
 
 
+async def test_a_queued_job_is_cancelled_while_all_workers_are_busy(works: Works) -> None:
+    works.pool = Pool(works.stand_in.config_path, 1)
+    busy, waiting = await works.job("hang"), await works.job(DONE)
+    async with works.running():
+        await works.begun(busy)
+        await works.cancel(waiting)
+        ended = await works.ended(waiting)
+        assert (await works.world.job(busy.id)).state is JobState.RUNNING
+    assert (ended.state, ended.attempt) == (JobState.CANCELLED, 0)
+
+
+async def test_a_worker_that_cannot_be_started_costs_an_attempt(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await works.job(DONE)
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    async with works.running(works.engine(policy=Policy(2, 600))):
+        ended = await works.ended(job)
+    assert ended.error is not None
+    assert (ended.state, ended.error["code"]) == (JobState.FAILED, "WORKER_LOST")
+
+
 async def test_a_running_job_is_cancelled_by_the_death_of_its_worker(works: Works) -> None:
     job = await works.job("hang")
     async with works.running():

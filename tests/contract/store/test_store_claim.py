@@ -39,11 +39,14 @@ async def test_a_retry_waits_for_its_time(catalogue: Catalogue) -> None:
     assert await claimed(catalogue, 2) == job.id
 
 
-async def test_a_retry_that_is_to_be_cancelled_does_not_wait(catalogue: Catalogue) -> None:
+async def test_a_retry_that_is_to_be_cancelled_is_not_begun(catalogue: Catalogue) -> None:
     job = await catalogue.running_job()
-    await catalogue.move(job, Move.REQUEUE, not_before=after(99))
+    await catalogue.move(job, Move.REQUEUE)
     await catalogue.write(jobs.request_cancel, job.id)
-    assert await claimed(catalogue) == job.id
+    assert await claimed(catalogue) is None
+    found = await catalogue.read(jobs.to_cancel, job.server_id)
+    assert [one.id for one in found] == [job.id]
+    assert await catalogue.read(jobs.to_cancel, "f" * 24) == []
 
 
 @pytest.mark.parametrize("then", [Move.SUCCEED, Move.FAIL, Move.CANCEL])

@@ -43,6 +43,10 @@ class Ledger(Protocol):
         """The one shipper's turn for the step's generation on this server; waits for it."""
         ...
 
+    async def begins(self, step: Step, path: str) -> None:
+        """Something is about to be written to `path`, and may stay half-made."""
+        ...
+
     async def landed(self, step: Step, path: str) -> None:
         """The step's snapshot is on this server, at `path`."""
         ...
@@ -174,6 +178,7 @@ class Replication:
 
     async def _ship(self, step: Step, path: str, tag: str) -> Receipt:
         before = self._done_bytes
+        await self._ledger.begins(step, path)
         if step.kind is StepKind.CONTENT:
             snapshot = await self._storage.apply(step, path, self._source, self._moved)
         else:

@@ -1,7 +1,7 @@
 """What collect does to a storage, in order. Pure: a forest and what is needed in, deeds out.
 
-Kept is what a live dataset or the catalogue names, what is held, and, to a fixpoint, the origin
-of every dataset that is kept. All else goes, leaf first, so that a clone never outlives its
+Kept is what a live dataset or the catalogue names, what is held, what no row accounts for, and,
+to a fixpoint, the origin of every dataset that is kept. All else goes, leaf first, so that a clone never outlives its
 origin. What is not live but keeps a snapshot is trimmed: its head pins blocks that nothing needs.
 """
 
@@ -55,7 +55,12 @@ class Deed:
 
 def kept(forest: Forest, needs: Needs) -> tuple[frozenset[str], frozenset[Guid]]:
     """The datasets and the snapshots that stay: a fixpoint over origins."""
-    datasets = {d.path for d in forest if d.path in needs.live | needs.closed}
+    # What nobody knows is a clone of something too, and is not ours to take its origin from.
+    datasets = {
+        path
+        for path in forest.datasets
+        if path in needs.live | needs.closed or path not in needs.known
+    }
     guids = set(needs.guids)
     guids |= {snapshot.guid for snapshot in forest.snapshots() if snapshot.holds}
     for path in needs.closed & forest.datasets.keys():

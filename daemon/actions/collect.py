@@ -98,7 +98,11 @@ class Collector:
             live=frozenset(live_paths),
             closed=frozenset(making | (shipped - live_paths)),
             guids=frozenset(guids),
-            untrimmed=frozenset(row.path for row in rows if row.ready and not row.trimmed),
+            untrimmed=frozenset(
+                row.path
+                for row in rows
+                if row.ready and not row.trimmed and not (_grows(row) and row.job_id in active)
+            ),
             known=frozenset(row.path for row in rows),
         )
         half_made = {row.path for row in rows if not row.ready} - making
@@ -106,7 +110,8 @@ class Collector:
 
     async def _ripe(self, todo: list[Deed], inventory: Inventory, now: datetime) -> list[Deed]:
         """What may be done now: unneeded for the grace time, or left half-made by a job that has
-        ended. A dataset goes only together with all its snapshots."""
+        ended, also in a mirror that is needed. A dataset goes only together with all its
+        snapshots."""
         things = {deed.thing for deed in todo}
         async with self._db.write() as tx:
             since = await unneeded.seen(tx, self._server_id, things, now)
@@ -120,6 +125,7 @@ class Collector:
             for deed in todo
             if deed.path not in young
             or (deed.kind is not DeedKind.DESTROY and since[deed.thing] + self._rules.grace <= now)
+            or (deed.kind is DeedKind.TRIM and _grows(inventory.rows[deed.path]))
         ]
 
     async def _do(self, deed: Deed, inventory: Inventory) -> bool:
@@ -175,6 +181,11 @@ class Collector:
             if target in moved.datasets:
                 async with self._db.write() as tx:
                     await datasets.change(tx, row.id, path=target, role=Role.MIRROR)
+
+
+def _grows(row: DatasetRow) -> bool:
+    """Whether it is a mirror in which something was begun that has not landed."""
+    return row.role is Role.MIRROR and row.ready and not row.trimmed
 
 
 def _ours(forest: Forest) -> Forest:

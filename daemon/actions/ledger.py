@@ -24,6 +24,7 @@ class CatalogueLedger:
         self._ctx = ctx
         self._source_server_id = source_server_id
         self._generations: dict[str, str] = {}
+        self._trimmed = False
 
     async def mirrors(self, source: Forest) -> dict[str, tuple[str, ...]]:
         """Datasets on this server by the source's dataset whose generation they hold."""
@@ -83,12 +84,24 @@ class CatalogueLedger:
             await asyncio.sleep(TURN_POLL_SECONDS)
         raise JobError("TRANSFER_STALLED", "another job kept its turn for too long", retryable=True)
 
+    async def begins(self, step: Step, path: str) -> None:
+        """A whole mirror that grows is this job's until it has grown; if that never comes, the
+        collector trims it when the job has ended."""
+        async with self._ctx.db.write() as tx:
+            row = await datasets.by_path(tx, self._ctx.server_id, path)
+            if row is not None and row.ready:
+                self._trimmed = row.trimmed
+                await datasets.change(tx, row.id, trimmed=False, job_id=self._ctx.job.id)
+
     async def landed(self, step: Step, path: str) -> None:
-        """The mirror is whole from now on, and a base for others."""
+        """The mirror is whole from now on, and a base for others. What an earlier job has left
+        in it is still there."""
         async with self._ctx.db.write() as tx:
             row = await datasets.by_path(tx, self._ctx.server_id, path)
             if row is not None and not row.ready:
                 await datasets.change(tx, row.id, ready=True)
+            elif row is not None:
+                await datasets.change(tx, row.id, trimmed=self._trimmed)
 
     def bases(self, source: Forest, guid: Guid, source_container_id: str) -> list[Base]:
         """What both servers keep from now on, so that the next increment is possible: for each

@@ -21,6 +21,9 @@ from daemon.store.sequence import next_sequence
 _TOO_LATE = ("switch", "release")
 """The steps from which on a job cannot be cancelled."""
 
+_others = jobs.alias()
+"""Made once: making it costs as much as the rest of a claim, which comes four times a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
@@ -146,18 +149,17 @@ async def claim(tx: Tx, server_id: str, now: datetime, lease_until: datetime) ->
     The jobs of a container run one after the other in their order. A delete also waits for older
     jobs that read the container. A job that is to be cancelled is not begun.
     """
-    other = jobs.alias()
-    before = and_(other.c.state.in_(ACTIVE), other.c.sequence < jobs.c.sequence)
+    before = and_(_others.c.state.in_(ACTIVE), _others.c.sequence < jobs.c.sequence)
     due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now)
     ready = select(jobs).where(
         jobs.c.server_id == server_id,
         jobs.c.state == JobState.QUEUED,
         ~jobs.c.cancel_requested,
         due,
-        ~exists().where(before, other.c.container_id == jobs.c.container_id),
+        ~exists().where(before, _others.c.container_id == jobs.c.container_id),
         or_(
             jobs.c.type != JobType.DELETE,
-            ~exists().where(before, other.c.source_container_id == jobs.c.container_id),
+            ~exists().where(before, _others.c.source_container_id == jobs.c.container_id),
         ),
     )
     job = await rows.one(tx, Job, ready.order_by(jobs.c.sequence).limit(1))

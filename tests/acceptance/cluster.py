@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from transfer.storage.private_zfs import PrivateZfs
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.05
+PORTS = (20_000, 32_000)  # below Linux's ephemeral ports
 POOL_BYTES = 6 << 30  # of a sparse file
 CHILDREN = ("worker", "exporter", "keeper")
 
@@ -279,9 +281,13 @@ def _hoodyd() -> list[str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on. Not one that the kernel would choose: what it gives to a
+    connection that somebody opens in the next moment could be the same."""
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _toml(settings: Settings) -> str:

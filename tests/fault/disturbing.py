@@ -20,8 +20,8 @@ from tests.acceptance.cluster import Cluster, Daemon, Settings
 from transfer.model import Forest
 from transfer.storage import open_storage
 
-RATE_BYTES = 4 << 20
-TREE_BYTES = 28 << 20
+RATE_BYTES = 3 << 20
+TREE_BYTES = 24 << 20
 POLL_SECONDS = 0.05
 PROGRESS_SECONDS = 60.0
 CLEAN_SECONDS = 45.0
@@ -54,9 +54,7 @@ async def write_more(api: Api, container_id: str, size_bytes: int) -> None:
     path.write_bytes(Random(size_bytes).randbytes(size_bytes))
 
 
-async def in_the_middle(
-    api: Api, job_id: str, bytes_done: int, before: Json | None = None
-) -> Json:
+async def in_the_middle(api: Api, job_id: str, bytes_done: int, before: Json | None = None) -> Json:
     """The running job, once its attempt has moved so much and not all. `before` is the progress
     that an earlier attempt has left."""
     async with asyncio.timeout(PROGRESS_SECONDS):

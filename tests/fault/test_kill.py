@@ -21,8 +21,8 @@ from tests.fault.disturbing import (
 )
 
 MORE_BYTES = 10 << 20
-LARGE_BYTES = 96 << 20
-LARGE_RATE_BYTES = 24 << 20
+LARGE_BYTES = 112 << 20
+LARGE_RATE_BYTES = 16 << 20
 SENT_TWICE_BYTES = 64 << 20
 
 
@@ -47,7 +47,8 @@ async def test_a_copy_and_a_sync_succeed(cluster: Cluster, strike: Strike) -> No
             strike(cluster)
             kept_bytes += 0 if cluster.zfs else job["progress"]["bytes_done"]
             await next_attempt(api, started.job_id, job["attempt"])
-        await api.done(started.job_id)
+        job = await api.done(started.job_id)
+        assert job["result"]["bytes_logical"] > 0, "the last strike came too late"
         await assert_same(api, cluster, source, started.container_id)
 
         await write_more(api, source, MORE_BYTES)
@@ -57,5 +58,23 @@ async def test_a_copy_and_a_sync_succeed(cluster: Cluster, strike: Strike) -> No
         await next_attempt(api, sync.job_id, job["attempt"])
         job = await api.done(sync.job_id)
         assert job["result"]["strategy"] == ("incremental" if cluster.zfs else "content-diff")
+        await assert_same(api, cluster, source, started.container_id)
+    await assert_clean(cluster)
+
+
+@pytest.mark.parametrize("backend", ["dir"], indirect=True)
+async def test_little_is_sent_twice(make_cluster: MakeCluster) -> None:
+    """A dir storage keeps what has come: the tree is so large that beginning anew would show.
+    zfs-fuse has no resume tokens."""
+    transfer = {**SLOW["transfer"], "bandwidth_limit_bytes_per_second": LARGE_RATE_BYTES}
+    cluster = make_cluster(2, {"transfer": transfer})
+    source = await source_on_a(cluster, "large", LARGE_BYTES)
+    async with cluster.api() as api:
+        started = await api.start_copy(source, cluster.daemons[1].server_id)
+        await in_the_middle(api, started.job_id, int(0.75 * LARGE_BYTES))
+        kill_target(cluster)
+        job = await api.done(started.job_id)
+        wire_bytes = job["result"]["bytes_wire"]
+        assert LARGE_BYTES < wire_bytes <= LARGE_BYTES + SENT_TWICE_BYTES
         await assert_same(api, cluster, source, started.container_id)
     await assert_clean(cluster)

@@ -103,10 +103,12 @@ class Spoilt:
         return getattr(self._source, name)
 
     async def send(self, step: Step) -> AsyncGenerator[bytes, None]:
-        async with contextlib.aclosing(self._source.send(step)) as blocks:
-            async with contextlib.aclosing(self._fault(blocks, self._at)) as spoilt:
-                async for block in spoilt:
-                    yield block
+        async with (
+            contextlib.aclosing(self._source.send(step)) as blocks,
+            contextlib.aclosing(self._fault(blocks, self._at)) as spoilt,
+        ):
+            async for block in spoilt:
+                yield block
 
     def tree_chunks(self, guid: Guid, wants: Sequence[tuple[bytes, int, int]]) -> Stream:
         return self._fault(self._source.tree_chunks(guid, wants), self._at)
@@ -131,6 +133,9 @@ class Mirrors:
 
     def turn(self, step: Step) -> AbstractAsyncContextManager[None]:
         return contextlib.nullcontext()
+
+    async def begins(self, step: Step, path: str) -> None:
+        return
 
     async def landed(self, step: Step, path: str) -> None:
         return

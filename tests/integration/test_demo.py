@@ -23,6 +23,14 @@ STOP_SECONDS = 40
 POLL_SECONDS = 0.02
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """A shell that runs tests in the background has them ignore Ctrl-C, and so their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def _demo(scratch: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The demo, with its directory in `scratch`; whatever it has started ends with the test."""
@@ -33,8 +41,6 @@ def _demo(scratch: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdout=said,
             stderr=said,
             env={**os.environ, "TMPDIR": str(scratch)},
-            # A shell that runs tests in the background has its children ignore Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         yield process

@@ -244,12 +244,15 @@ async def test_a_slow_reader_holds_the_sender_back_all_the_time() -> None:
     source = MemorySource([NOISE] * 96)
     settings = LinkSettings(window_bytes=8 * len(NOISE))
     taken = under_way = 0
-    async with serving(source) as server, connected(server.port, settings) as peer:
-        async with aclosing(peer.send(STEP)) as blocks:
-            async for _ in blocks:
-                taken += 1
-                await asyncio.sleep(0.02)
-                under_way = max(under_way, source.sent_blocks - taken)
+    async with (
+        serving(source) as server,
+        connected(server.port, settings) as peer,
+        aclosing(peer.send(STEP)) as blocks,
+    ):
+        async for _ in blocks:
+            taken += 1
+            await asyncio.sleep(0.02)
+            under_way = max(under_way, source.sent_blocks - taken)
     assert taken == 96
     assert under_way < 2 * 8 + 16, under_way
 

@@ -24,9 +24,9 @@ from transfer.tree.manifest import Manifest
 from transfer.tree.node import Entry, Kind
 from transfer.tree.scan import (
     READ_ATTEMPTS,
-    Row,
     Known,
     Knows,
+    Row,
     Spot,
     TreeScan,
     metadata_of,

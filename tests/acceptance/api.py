@@ -43,7 +43,11 @@ class Api:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(headers=self._headers)
-        projects = (await self.call("GET", "/projects"))["projects"]
+        try:
+            projects = (await self.call("GET", "/projects"))["projects"]
+        except BaseException:
+            await self._session.close()
+            raise
         self.project_id = str(projects[0]["id"])
         return self
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from transfer.errors import SnapshotMissing, StorageError, StreamCorrupt
 from transfer.tree.chunk import DIGEST_BYTES, data_bytes, digest
-from transfer.tree.node import Entry, Kind, Metadata, Node, decode, join, node_digest
+from transfer.tree.node import Entry, Kind, Metadata, Node, join, node_digest, parse
 
 _MAGIC = b"HOODYTR1"
 _HEAD = struct.Struct(">8sII")
@@ -34,7 +34,7 @@ class Manifest:
 
     def node(self, path: bytes) -> Node:
         """The directory at this path. Raises SnapshotMissing where there is none."""
-        return decode(self._data(path))
+        return parse(self._data(path))
 
     def entry(self, path: bytes) -> Entry | None:
         """The entry at this path (not the root's)."""
@@ -97,7 +97,7 @@ class Manifest:
 
 @lru_cache(maxsize=64)
 def _by_name(data: bytes) -> dict[bytes, Entry]:
-    return {entry.name: entry for entry in decode(data).entries}
+    return {entry.name: entry for entry in parse(data).entries}
 
 
 def dump(manifest: Manifest) -> bytes:

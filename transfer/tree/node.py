@@ -45,6 +45,9 @@ class Kind(IntEnum):
     BLOCK = 6
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """Permission bits (12), owner, and time of last change of content in nanoseconds."""
@@ -114,51 +117,57 @@ def decode(data: bytes) -> Node:
     if len(data) > NODE_BYTES_MAX:
         raise _bad("a node is too long")
     try:
-        _, mode, uid, gid, seconds, nanoseconds, count = _NODE.unpack_from(data)
-        metadata = _metadata(mode, uid, gid, seconds, nanoseconds)
-        entries: list[Entry] = []
-        at = _NODE.size
-        last = b""
-        for _ in range(count):
-            entry, at = _entry(data, at)
-            if entry.name <= last:
-                raise _bad("names are not sorted")
-            last = entry.name
-            entries.append(entry)
-    except (struct.error, ValueError, IndexError) as error:
+        node = parse(data)
+        # What is cut, goes on, or has a field out of range comes out as other bytes.
+        has_our_form = encode(node) == data
+    except (struct.error, KeyError, IndexError) as error:
         raise _bad("a node does not parse") from error
-    if at != len(data) or data[0] != VERSION:
+    if not has_our_form:
         raise _bad("a node has another form")
-    return Node(metadata, tuple(entries))
+    _check_metadata(node.metadata)
+    last = b""
+    for entry in node.entries:
+        if check_name(entry.name) <= last:
+            raise _bad("names are not sorted")
+        last = entry.name
+        if entry.metadata is not None:
+            _check_metadata(entry.metadata)
+            _check(entry)
+    return node
+
+
+def parse(data: bytes) -> Node:
+    """The node, of bytes that `encode` made or `decode` took: unchecked, for a manifest's nodes
+    are read again and again."""
+    _, mode, uid, gid, seconds, nanoseconds, count = _NODE.unpack_from(data)
+    entries: list[Entry] = []
+    at = _NODE.size
+    for _ in range(count):
+        entry, at = _entry(data, at)
+        entries.append(entry)
+    return Node(Metadata(mode, uid, gid, seconds * _NS + nanoseconds), tuple(entries))
 
 
 def _entry(data: bytes, at: int) -> tuple[Entry, int]:
-    kind = Kind(data[at])
+    kind = _KINDS[data[at]]
     if kind is Kind.DIRECTORY:
         _, name_length, content = _CHILD.unpack_from(data, at)
-        name, at = _take(data, at + _CHILD.size, name_length)
-        return Entry(check_name(name), kind, content), at
+        at += _CHILD.size
+        end = at + name_length
+        return Entry(data[at:end], kind, content), end
     (_, name_length, mode, uid, gid, seconds, nanoseconds, value, content, text_length) = (
         _OTHER.unpack_from(data, at)
     )
-    name, at = _take(data, at + _OTHER.size, name_length)
-    text, at = _take(data, at, text_length)
-    metadata = _metadata(mode, uid, gid, seconds, nanoseconds)
-    entry = Entry(check_name(name), kind, content, metadata, value, text)
-    _check(entry)
-    return entry, at
+    at += _OTHER.size
+    text_at = at + name_length
+    end = text_at + text_length
+    metadata = Metadata(mode, uid, gid, seconds * _NS + nanoseconds)
+    return Entry(data[at:text_at], kind, content, metadata, value, data[text_at:end]), end
 
 
-def _take(data: bytes, at: int, length: int) -> tuple[bytes, int]:
-    if at + length > len(data):
-        raise _bad("a node is cut")
-    return data[at : at + length], at + length
-
-
-def _metadata(mode: int, uid: int, gid: int, seconds: int, nanoseconds: int) -> Metadata:
-    if mode > 0o7777 or nanoseconds >= _NS:
+def _check_metadata(metadata: Metadata) -> None:
+    if metadata.mode > 0o7777:
         raise _bad("metadata is out of range")
-    return Metadata(mode, uid, gid, seconds * _NS + nanoseconds)
 
 
 def _check(entry: Entry) -> None:

@@ -278,7 +278,14 @@ async def _reap(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    await process.wait()
+    # asyncio tells of the end only when the pipes have ended too, and a pipe that it has stopped
+    # reading, because nobody took what was read, never does.
+    await asyncio.gather(process.wait(), _drain(process.stdout))
+
+
+async def _drain(stream: asyncio.StreamReader | None) -> None:
+    while stream is not None and await stream.read(1 << 16):
+        pass
 
 
 async def _read_all(

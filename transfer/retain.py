@@ -1,8 +1,9 @@
 """What collect does to a storage, in order. Pure: a forest and what is needed in, deeds out.
 
 Kept is what a live dataset or the catalogue names, what is held, what no row accounts for, and,
-to a fixpoint, the origin of every dataset that is kept. All else goes, leaf first, so that a clone never outlives its
-origin. What is not live but keeps a snapshot is trimmed: its head pins blocks that nothing needs.
+to a fixpoint, the origin of every dataset that is kept. All else goes, leaf first, so that a
+clone never outlives its origin. What is not live but keeps a snapshot is trimmed: its head pins
+blocks that nothing needs.
 """
 
 from __future__ import annotations

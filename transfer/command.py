@@ -33,6 +33,7 @@ STDERR_BYTES_MAX = 8 << 10
 STALL_SECONDS = 120.0
 FINISH_SECONDS = 600.0
 LINGER_SECONDS = 30.0  # how long a killed child's stream may go on being read
+REAP_SECONDS = 0.002  # between two looks at whether a killed child is dead
 # A reader waits this long for more before it hands on a block that is not full: a `zfs send`
 # writes records of 312 bytes and 128 KiB, and a hop between threads for each would be slow.
 GATHER_MILLISECONDS = 10
@@ -278,14 +279,14 @@ async def _reap(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    # asyncio tells of the end only when the pipes have ended too, and a pipe that it has stopped
-    # reading, because nobody took what was read, never does.
-    await asyncio.gather(process.wait(), _drain(process.stdout))
-
-
-async def _drain(stream: asyncio.StreamReader | None) -> None:
-    while stream is not None and await stream.read(1 << 16):
-        pass
+    # Not `process.wait()`: on Python 3.11 that waits for the end of the pipes too, which a child of
+    # the child may hold open, and which never comes where asyncio has stopped reading.
+    while process.returncode is None:
+        await asyncio.sleep(REAP_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while process.stdout is not None and await process.stdout.read(1 << 16):
+                pass
 
 
 async def _read_all(

@@ -43,6 +43,9 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             limit=lines.LINE_BYTES_MAX,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            # The kernel shares the cores out by session (sched_autogroup): in ours, what a worker
+            # uses would be counted against the process that answers the API.
+            start_new_session=True,
         )
         return cls(process, verb)
 

@@ -281,7 +281,7 @@ async def _reap(process: asyncio.subprocess.Process) -> None:
             process.kill()
     # Not `process.wait()`: on Python 3.11 that waits for the end of the pipes too, which a child of
     # the child may hold open, and which never comes where asyncio has stopped reading.
-    while process.returncode is None:
+    while process.returncode is None:  # noqa: ASYNC110 - asyncio has no event for that alone
         await asyncio.sleep(REAP_SECONDS)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):

@@ -12,17 +12,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Literal, cast
 
 import aiosqlite
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import Connection, Index, event, inspect, make_url, text
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from daemon.errors import CatalogueError, Conflict
 from daemon.store import schema
@@ -171,7 +172,18 @@ def _sqlite(url: str) -> AsyncEngine:
         pool_timeout=WAIT_SECONDS,
     )
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    event.listen(engine.sync_engine, "invalidate", _roll_back_sqlite)
     return engine
+
+
+def _roll_back_sqlite(
+    connection: DBAPIConnection, _entry: ConnectionPoolEntry, _error: BaseException | None
+) -> None:
+    # A transaction whose task is cancelled ends with its connection closed. That alone does not
+    # end it for SQLite: a statement that somebody still refers to, as the traceback of the
+    # cancelled task does, keeps the closed connection alive, and every other writer out.
+    with suppress(sqlite3.Error):
+        connection.rollback()
 
 
 def _begin_sqlite(connection: Connection) -> None:

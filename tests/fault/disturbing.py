@@ -20,8 +20,8 @@ from tests.acceptance.cluster import Cluster, Daemon, Settings
 from transfer.model import Forest
 from transfer.storage import open_storage
 
-RATE_BYTES = 3 << 20
-TREE_BYTES = 24 << 20
+RATE_BYTES = 4 << 20
+TREE_BYTES = 26 << 20
 POLL_SECONDS = 0.05
 PROGRESS_SECONDS = 60.0
 CLEAN_SECONDS = 45.0

@@ -31,7 +31,7 @@ from tests.fault.disturbing import (
 )
 from transfer.errors import PeerRefused
 
-TREE_BYTES = 12 << 20
+TREE_BYTES = 10 << 20
 LITTLE_BYTES = 1 << 20
 RESTART_SECONDS = 20.0
 ORPHAN_SECONDS = 2.0
@@ -161,7 +161,6 @@ async def test_dead_children_are_replaced(cluster: Cluster, api: Api) -> None:
             assert time.monotonic() < deadline, f"no new {verb}"
             await asyncio.sleep(POLL_SECONDS)
     await api.copy(source, cluster.daemons[1].server_id)
-    await assert_clean(cluster)
 
 
 async def test_what_a_peer_may_not_have(cluster: Cluster, api: Api) -> None:

@@ -81,6 +81,28 @@ async def test_a_writer_that_is_cancelled_ends(db: Database) -> None:
         assert done, f"it went on, cancelled {instants} instants after its turn came"
 
 
+async def test_a_writer_that_is_cancelled_keeps_nobody_out(url: str) -> None:
+    """Not even while somebody still has what it failed with, and so the statement that it was
+    in the middle of."""
+    one, other = Database(url), Database(url)
+    failures = []
+
+    async def write() -> None:
+        async with one.write() as tx:
+            await next_sequence(tx)
+
+    for instants in range(60):
+        writing = asyncio.create_task(write())
+        for _ in range(instants):
+            await asyncio.sleep(0)
+        writing.cancel()
+        failures += await asyncio.gather(writing, return_exceptions=True)
+        async with other.write() as tx:
+            await next_sequence(tx)
+    await one.close()
+    await other.close()
+
+
 async def test_writers_take_turns_and_see_what_was_committed(url: str) -> None:
     """Two programs of eight writers each, that read first and write then."""
     programs = [Database(url), Database(url)]

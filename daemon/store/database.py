@@ -161,6 +161,9 @@ def _sqlite(url: str) -> AsyncEngine:
             await connection.close()
             await asyncio.to_thread(thread.join)
             raise CatalogueError(f"no SQLite database at {path}: {error}") from error
+        except asyncio.CancelledError:
+            connection.stop()
+            raise
         return connection
 
     engine = create_async_engine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ RSS_BYTES_MAX = 200 << 20
 READ_BYTES_MAX = 8 << 20
 API_SHARE_MAX = 0.05
 SAMPLE_SECONDS = 0.1
+SECONDS_BEFORE = 4  # of `zpool iostat`: two lines of heading, and one of the time before
 COPY_SECONDS = 600.0
 
 
@@ -93,10 +95,19 @@ async def test_two_gigabytes_pass_beside_the_api(zfs_cluster: Cluster) -> None:
 async def test_a_copy_on_the_same_server_reads_no_data(zfs_cluster: Cluster) -> None:
     async with zfs_cluster.api() as api:
         source = await api.create(_tree(zfs_cluster, "here", TOTAL_BYTES))
-        before = _pool_read_bytes()
-        _copy, job = await api.copy(source)
-        assert _pool_read_bytes() - before < READ_BYTES_MAX
+        pool = zfs_cluster.daemons[0].storage_root.partition("/")[0]
+        argv = ["zpool", "iostat", pool, "1"]
+        meter = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+        assert meter.stdout is not None
+        try:
+            await _lines(meter.stdout, SECONDS_BEFORE)
+            _copy, job = await api.copy(source)
+            lines = await _lines(meter.stdout, int(job["result"]["seconds"]["verify"]) + 3)
+        finally:
+            meter.kill()
+            await meter.wait()
         assert job["result"]["bytes_wire"] == 0
+        assert sum(_read_bytes(line) for line in lines) < READ_BYTES_MAX
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +166,11 @@ def _sockets_at(ports: set[int]) -> set[str]:
     return found
 
 
-def _pool_read_bytes() -> int:
-    """What this test run's zfs-fuse has read so far: of the pools' files, and small requests. Its
-    cache is too small for what is copied here."""
-    (zfs_fuse,) = [one for one in psutil.Process().children() if one.name() == "zfs-fuse"]
-    return int(zfs_fuse.io_counters().read_chars)
+async def _lines(stream: asyncio.StreamReader, count: int) -> list[str]:
+    return [(await stream.readline()).decode() for _ in range(count)]
+
+
+def _read_bytes(line: str) -> float:
+    """What a pool read in the second that a line of `zpool iostat` speaks of."""
+    number, unit = re.fullmatch(r"([0-9.]+)([KMGT]?)", line.split()[5]).groups()
+    return float(number) * 1024 ** " KMGT".index(unit or " ")

@@ -34,6 +34,7 @@ ASKED_A_CHAIN = 40
 TAG = "test"
 POOL_BYTES = 512 << 20
 WRITE_SECONDS = 0.001
+WRITES_MAX = 10  # while one anchor is taken
 
 _MARK = re.compile(rb"written:(\d{8})")
 
@@ -81,7 +82,7 @@ async def test_an_anchor_has_the_last_write(storage: Storage) -> None:
 
 async def _ask_and_ask(storage: Storage, path: str, mark: str) -> None:
     """Asks for one anchor after the other. Every fourth is taken while writes go on, and the one
-    after it with no write since the last of those."""
+    after it with no write since the last of those, which came early or late in the first."""
     before = await storage.snapshot(path, f"h-{mark}{0:020x}", TAG)
     has = 0
     with closing(Writer(Path(storage.rootfs(path), "last"))) as writer:
@@ -90,8 +91,10 @@ async def _ask_and_ask(storage: Storage, path: str, mark: str) -> None:
                 writer.write()
             ended = writer.latest
             taking = asyncio.create_task(storage.snapshot(path, f"h-{mark}{number:020x}", TAG))
-            while number % 4 == 1 and not taking.done():
+            more = number // 4 % WRITES_MAX + 1 if number % 4 == 1 else 0
+            while more and not taking.done():
                 writer.write()
+                more -= 1
                 await asyncio.sleep(WRITE_SECONDS)
             anchor = await taking
             if anchor.guid != before.guid:

@@ -13,9 +13,18 @@ import pytest
 from transfer import command
 from transfer.errors import CommandFailed, TransferStalled
 
+_others: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """What other tests keep running, a zfs-fuse for instance, is no child of these."""
+    _others.clear()
+    _others.update(psutil.Process().children(recursive=True))
+
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [child for child in psutil.Process().children(recursive=True) if child not in _others]
 
 
 async def test_run_tells_how_it_ended() -> None:

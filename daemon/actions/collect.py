@@ -57,7 +57,8 @@ class Collector:
         forest = _ours(await self._storage.forest())
         if await letting_go.holds(self._db, self._storage, left, forest):
             forest = _ours(await self._storage.forest())
-        await self._move_orphans(forest)
+        if await self._move_orphans(forest):
+            forest = _ours(await self._storage.forest())
         inventory = await self._take_inventory(forest)
         todo = deeds(forest, inventory.needs)
         ripe = await self._ripe(todo, inventory, now)
@@ -163,9 +164,10 @@ class Collector:
         async with self._db.write() as tx:
             await datasets.change(tx, row.id, **columns)
 
-    async def _move_orphans(self, forest: Forest) -> None:
-        """What was a generation of a container that is gone, and is kept for others, becomes a
-        mirror. The rename comes first, so a row may be one step behind."""
+    async def _move_orphans(self, forest: Forest) -> bool:
+        """What was a generation of a container that is gone becomes a mirror; says whether there
+        was any. The move comes first, so a row may be one step behind."""
+        moved = False
         async with self._db.read() as tx:
             rows = await datasets.on_server(tx, self._server_id)
         for row in rows:
@@ -177,10 +179,11 @@ class Collector:
                     await self._storage.retire(row.path, target)
                 except DatasetBusy:
                     continue
-            moved = await self._storage.inspect([target])
-            if target in moved.datasets:
+            if target in (await self._storage.inspect([target])).datasets:
                 async with self._db.write() as tx:
                     await datasets.change(tx, row.id, path=target, role=Role.MIRROR)
+                moved = True
+        return moved
 
 
 def _grows(row: DatasetRow) -> bool:

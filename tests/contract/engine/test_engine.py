@@ -15,6 +15,7 @@ import pytest
 from engine_world import World
 from stand_in import DONE, StandIn, failure
 
+from daemon import engine
 from daemon.engine import Engine, Rules
 from daemon.errors import CatalogueError
 from daemon.model import Job, JobState, JobType, Status, new_id, now
@@ -284,7 +285,10 @@ async def test_a_job_that_was_taken_away_loses_its_worker(works: Works) -> None:
     assert works.settled == []
 
 
-async def test_leases_are_renewed_while_a_job_runs(works: Works) -> None:
+async def test_leases_are_renewed_while_a_job_runs(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LEASE_SECONDS", 1.0)
     job = await works.job("hang")
     async with works.running():
         first = (await works.begun(job)).lease_until

@@ -14,7 +14,7 @@ from typing import cast
 
 from daemon import lines, logs
 from daemon.errors import CatalogueError, LeaseLost
-from daemon.model import Job, JobType, Json, now
+from daemon.model import Job, JobState, JobType, Json, now
 from daemon.pool import Pool
 from daemon.retry import Policy, next_attempt
 from daemon.states import Move
@@ -92,8 +92,15 @@ class Engine:
         self._wake.clear()
 
     async def _round(self) -> None:
-        await self._watch_running()
-        await self._cancel_queued()
+        async with self._db.read() as tx:
+            active = await jobs.of_server_active(tx, self._server_id)
+        await self._watch_running([job for job in active if job.state is JobState.RUNNING])
+        queued = [job for job in active if job.state is JobState.QUEUED]
+        for waiting in queued:
+            if waiting.cancel_requested:  # it needs no worker to end
+                await self._settle(waiting, {"error": _CANCELLED})
+        if not queued:
+            return  # a round without work takes no writer's turn
         while self._pool.free > 0:
             at = now()
             async with self._db.write() as tx:
@@ -105,31 +112,21 @@ class Engine:
             self._begin(job)
             await asyncio.sleep(0)  # the task takes its worker before the next claim counts
 
-    async def _cancel_queued(self) -> None:
-        """Ends the jobs that were cancelled before they began; they need no worker for that."""
-        async with self._db.read() as tx:
-            found = await jobs.to_cancel(tx, self._server_id)
-        for job in found:
-            await self._settle(job, {"error": _CANCELLED})
-
     def _begin(self, job: Job) -> None:
         task = asyncio.create_task(self._carry_out(job))
         self._running[job.id] = task
         task.add_done_callback(lambda _: self._running.pop(job.id, None))
 
-    async def _watch_running(self) -> None:
-        """Renews the leases and ends the attempts of jobs that are to be cancelled."""
-        if not self._running:
-            return
-        async with self._db.read() as tx:
-            found = {job.id: job for job in await jobs.running_on(tx, self._server_id)}
-        cancelled = {job.id for job in found.values() if job.cancel_requested}
-        for job_id in self._running.keys() & ((self._running.keys() - found.keys()) | cancelled):
+    async def _watch_running(self, running: list[Job]) -> None:
+        """Ends the attempts of jobs that are to be cancelled, or are no longer ours, and renews
+        the leases of the others: not in every round, for that is a write that waits for the
+        disk."""
+        alive = {job.id for job in running if not job.cancel_requested}
+        for job_id in self._running.keys() - alive:
             await self._pool.kill(job_id)
-        # Not in every round: each renewal is a write that waits for the disk.
         at = now()
         due = at + timedelta(seconds=LEASE_SECONDS / 2)
-        if any(job.lease_until is None or job.lease_until < due for job in found.values()):
+        if any(job.lease_until is None or job.lease_until < due for job in running):
             until = at + timedelta(seconds=LEASE_SECONDS)
             async with self._db.write() as tx:
                 await jobs.renew(tx, self._server_id, list(self._running), until)

@@ -97,12 +97,6 @@ async def active(tx: Tx) -> list[Job]:
     return await _every(tx, _active())
 
 
-async def to_cancel(tx: Tx, server_id: str) -> list[Job]:
-    """The queued jobs of a server that are to be cancelled, oldest first."""
-    queued = (jobs.c.server_id == server_id, jobs.c.state == JobState.QUEUED)
-    return await _every(tx, *queued, jobs.c.cancel_requested)
-
-
 async def running_on(tx: Tx, server_id: str) -> list[Job]:
     """The running jobs of a server, oldest first."""
     return await _every(tx, jobs.c.server_id == server_id, jobs.c.state == JobState.RUNNING)

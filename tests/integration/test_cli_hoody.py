@@ -54,8 +54,9 @@ class Site:
         async with self.world.db.write() as tx:
             for server in (self.world.here, self.world.there):
                 until = now() + timedelta(minutes=1)
-                job = await jobs.claim(tx, server.id, now(), until)
-                if job is not None:
+                claimed = await jobs.claim(tx, server.id, now(), until)
+                left = [claimed] if claimed else await jobs.of_server_active(tx, server.id)
+                for job in left:
                     await jobs.move(tx, job, move, at=now(), result=result, error=error)
 
 

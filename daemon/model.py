@@ -49,10 +49,19 @@ class JobType(StrEnum):
     CREATE = "create"
     COPY = "copy"
     SYNC = "sync"
+    RESTORE = "restore"
+    SNAPSHOT = "snapshot"
+    SNAPSHOT_DELETE = "snapshot_delete"
+    EXPIRE = "expire"
     START = "start"
     STOP = "stop"
     RESTART = "restart"
     DELETE = "delete"
+
+
+BESIDE = frozenset({JobType.SNAPSHOT_DELETE, JobType.EXPIRE})
+"""Jobs that change a container's list of snapshots and nothing else: they run beside whatever
+else the container is busy with."""
 
 
 class JobState(StrEnum):
@@ -220,6 +229,32 @@ class SnapshotRow:
     sequence: int
     guid: Guid | None = None
     taken_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserSnapshot:
+    """A snapshot as one container lists it. Key: container and id.
+
+    `id` is the snapshot's own: a copy inherits the entry under the same id, and its `sequence`,
+    which orders snapshots by their making. `name` is unique among those that a container lists.
+    `dropped`: an inherited entry that was deleted here; it is not listed, and a sync does not
+    bring it back. `referenced_bytes` is the state's size, `unique_bytes` what its end would free.
+    """
+
+    container_id: str
+    id: str
+    name: str
+    guid: Guid
+    sequence: int
+    created_at: datetime
+    alias: str | None = None
+    last_used_at: datetime | None = None
+    expires_at: datetime | None = None
+    inherited: bool = False
+    dropped: bool = False
+    referenced_bytes: int = 0
+    unique_bytes: int = 0
+    inconsistent_files: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class Verb(StrEnum):
 
     COPY_FROM = "copy from it"
     SYNC = "sync"
+    SNAPSHOT = "snapshot create, restore"
+    LIST = "snapshot list, alias, delete"
     START = "start"
     STOP = "stop"
     RESTART = "restart"
@@ -38,15 +40,16 @@ class Verb(StrEnum):
     GET = "GET"
 
 
-_ALWAYS = frozenset({Verb.EDIT, Verb.DELETE, Verb.GET})
+_ALWAYS = frozenset({Verb.LIST, Verb.EDIT, Verb.DELETE, Verb.GET})
+_SETTLED = _ALWAYS | {Verb.COPY_FROM, Verb.SYNC, Verb.SNAPSHOT}
 
 ALLOWED: dict[Situation, frozenset[Verb]] = {
     Situation.CREATING: _ALWAYS,
     Situation.FIRST_COPY: _ALWAYS,
     Situation.SYNCING: _ALWAYS | {Verb.COPY_FROM},
     Situation.RESTORING: _ALWAYS | {Verb.COPY_FROM},
-    Situation.RUNNING: _ALWAYS | {Verb.COPY_FROM, Verb.SYNC, Verb.STOP, Verb.RESTART},
-    Situation.STOPPED: _ALWAYS | {Verb.COPY_FROM, Verb.SYNC, Verb.START},
+    Situation.RUNNING: _SETTLED | {Verb.STOP, Verb.RESTART},
+    Situation.STOPPED: _SETTLED | {Verb.START},
     Situation.ERROR: _ALWAYS | {Verb.SYNC},  # sync of a failed first copy does it again
     Situation.DELETING: frozenset({Verb.GET}),
 }

@@ -21,6 +21,8 @@ class Snapshot:
     `name` is `h-<24 hex>`, unique for ever. `order` grows inside one dataset (on zfs the creation
     transaction); it says nothing across datasets. `holds` counts the storage's own holds.
     `referenced_bytes` is what the state takes, `unique_bytes` what destroying it would free.
+    `inconsistent_files` counts those that were written to all the while they were read; 0 where
+    snapshots are atomic.
     """
 
     guid: Guid
@@ -30,6 +32,7 @@ class Snapshot:
     referenced_bytes: int = 0
     unique_bytes: int = 0
     holds: int = 0
+    inconsistent_files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,8 @@ class Traits:
     `kind` names the backend; two storages replicate natively only where it is the same.
     `native` says that increments come as the backend's own streams, else by content diff.
     `reflink`, `xattrs`: whether the filesystem has them. `mtime_ns`: granularity of times.
-    `growing_holes`: whether SEEK_HOLE finds the holes of sparse files.
+    `seek_hole`: whether SEEK_HOLE finds the holes of sparse files. `clones_pin`: whether a clone
+    keeps the snapshot that it was made from from being destroyed.
     """
 
     kind: str
@@ -123,6 +127,7 @@ class Traits:
     xattrs: bool = False
     mtime_ns: int = 1
     seek_hole: bool = False
+    clones_pin: bool = False
 
 
 class StepKind(StrEnum):

@@ -1,15 +1,19 @@
-"""Datasets that the catalogue knows."""
+"""Datasets that the catalogue knows, and their strata: the generations other than its own of
+which a dataset has snapshots, because it was promoted over their dataset or grew on from it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import delete as delete_from
-from sqlalchemy import select
+from sqlalchemy import insert as insert_into
+from sqlalchemy import or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from daemon.model import DatasetRow
 from daemon.store import rows
 from daemon.store.database import Tx
-from daemon.store.schema import datasets
+from daemon.store.schema import datasets, strata
 
 
 async def insert(tx: Tx, dataset: DatasetRow) -> None:
@@ -35,10 +39,26 @@ async def on_server(tx: Tx, server_id: str) -> list[DatasetRow]:
 
 async def of_generation(tx: Tx, server_id: str, generation_id: str) -> list[DatasetRow]:
     """A server's datasets with snapshots of a generation: the generation itself where it lives
-    there, and its mirrors; oldest first."""
+    there, its mirrors, and what it is a stratum of; oldest first."""
+    over = select(strata.c.dataset_id).where(strata.c.generation_id == generation_id)
     return await _every(
-        tx, datasets.c.server_id == server_id, datasets.c.generation_id == generation_id
+        tx,
+        datasets.c.server_id == server_id,
+        or_(datasets.c.generation_id == generation_id, datasets.c.id.in_(over)),
     )
+
+
+async def generations(tx: Tx, dataset: DatasetRow) -> set[str]:
+    """The generations of which a dataset may have snapshots: its own, and its strata."""
+    below = select(strata.c.generation_id).where(strata.c.dataset_id == dataset.id)
+    return {dataset.generation_id, *(await tx.execute(below)).scalars()}
+
+
+async def add_strata(tx: Tx, dataset: DatasetRow, generation_ids: Collection[str]) -> None:
+    """Note that a dataset may have snapshots of these generations from now on; before it has."""
+    for generation_id in sorted(set(generation_ids) - await generations(tx, dataset)):
+        row = {"dataset_id": dataset.id, "generation_id": generation_id}
+        await tx.execute(insert_into(strata).values(row))
 
 
 async def of_container(tx: Tx, container_id: str) -> list[DatasetRow]:

@@ -11,7 +11,7 @@ from sqlalchemy import and_, delete, exists, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from daemon.errors import JobError, LeaseLost
-from daemon.model import Job, JobState, JobType, Json
+from daemon.model import BESIDE, Job, JobState, JobType, Json
 from daemon.states import ENDED, Move, after
 from daemon.store import events, rows
 from daemon.store.database import Tx
@@ -82,8 +82,10 @@ async def page(tx: Tx, wanted: JobFilter, page: int, limit: int) -> tuple[list[J
 
 
 async def active_for(tx: Tx, container_id: str) -> Job | None:
-    """The job that a container is busy with or waits for: the oldest that has not ended."""
-    found = await _every(tx, jobs.c.container_id == container_id, _active())
+    """The job that a container is busy with or waits for: the oldest that has not ended, those
+    that run beside others aside."""
+    alone = jobs.c.type.not_in(sorted(BESIDE))
+    found = await _every(tx, jobs.c.container_id == container_id, _active(), alone)
     return found[0] if found else None
 
 
@@ -140,8 +142,9 @@ async def request_cancel(tx: Tx, job_id: str) -> Job | None:
 async def claim(tx: Tx, server_id: str, now: datetime, lease_until: datetime) -> Job | None:
     """Begin the next attempt of the oldest job of this server that may run; None for none.
 
-    The jobs of a container run one after the other in their order. A delete also waits for older
-    jobs that read the container. A job that is to be cancelled is not begun.
+    The jobs of a container run one after the other in their order, but for those that run beside
+    others. A delete also waits for older jobs that read the container. A job that is to be
+    cancelled is not begun.
     """
     before = and_(_others.c.state.in_(ACTIVE), _others.c.sequence < jobs.c.sequence)
     due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now)
@@ -150,7 +153,14 @@ async def claim(tx: Tx, server_id: str, now: datetime, lease_until: datetime) ->
         jobs.c.state == JobState.QUEUED,
         ~jobs.c.cancel_requested,
         due,
-        ~exists().where(before, _others.c.container_id == jobs.c.container_id),
+        or_(
+            jobs.c.type.in_(sorted(BESIDE)),
+            ~exists().where(
+                before,
+                _others.c.container_id == jobs.c.container_id,
+                _others.c.type.not_in(sorted(BESIDE)),
+            ),
+        ),
         or_(
             jobs.c.type != JobType.DELETE,
             ~exists().where(before, _others.c.source_container_id == jobs.c.container_id),

@@ -30,9 +30,9 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeEngine
 
-from daemon.model import JobState, JobType, Role, Status
+from daemon.model import BESIDE, JobState, JobType, Role, Status
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest file of `migrations/versions`; a catalogue with another one is refused."""
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
@@ -275,6 +275,38 @@ snapshots = Table(
     _may("taken_at", UtcTime),
 )
 
+user_snapshots = Table(
+    "user_snapshots",
+    metadata,
+    _key("container_id"),
+    _key(),
+    _must("name", Text),
+    _must("guid", Text),
+    _must("sequence", BigInteger),
+    _must("created_at", UtcTime),
+    _may("alias", Text),
+    _may("last_used_at", UtcTime),
+    _may("expires_at", UtcTime),
+    _must("inherited", Boolean),
+    _must("dropped", Boolean),
+    _must("referenced_bytes", BigInteger),
+    _must("unique_bytes", BigInteger),
+    _must("inconsistent_files", Integer),
+)
+
+strata = Table(
+    "strata",
+    metadata,
+    Column(
+        "dataset_id",
+        Text,
+        ForeignKey("datasets.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    _key("generation_id"),
+)
+
 bases = Table(
     "bases",
     metadata,
@@ -330,11 +362,22 @@ _unique("uq_containers_name", "container_name", containers.c.project_id, contain
 _unique("uq_containers_ssh_key", "ssh_key", containers.c.ssh_key_id)
 _unique("uq_datasets_path", "dataset_path", datasets.c.server_id, datasets.c.path)
 
+Index(
+    "uq_user_snapshots_name",
+    user_snapshots.c.container_id,
+    user_snapshots.c.name,
+    unique=True,
+    info={"rule": "snapshot_name"},
+    sqlite_where=user_snapshots.c.dropped.is_(False),
+    postgresql_where=user_snapshots.c.dropped.is_(False),
+)
+
 # One job of a container at a time, one more queued behind it only where that is its delete.
 _active = jobs.c.state.in_(ACTIVE)
-_one_job("uq_jobs_change", and_(_active, jobs.c.type != JobType.DELETE))
+_alone = jobs.c.type.not_in(sorted(BESIDE))
+_one_job("uq_jobs_change", and_(_active, _alone, jobs.c.type != JobType.DELETE))
 _one_job("uq_jobs_delete", and_(_active, jobs.c.type == JobType.DELETE))
-_one_job("uq_jobs_running", jobs.c.state == JobState.RUNNING)
+_one_job("uq_jobs_running", and_(jobs.c.state == JobState.RUNNING, _alone))
 
 Index("ix_containers_server", containers.c.server_id)
 Index("ix_containers_source", containers.c.source_container_id)
@@ -346,3 +389,6 @@ Index("ix_events_at", events.c.at)
 Index("ix_datasets_container", datasets.c.container_id)
 Index("ix_snapshots_container", snapshots.c.container_id, snapshots.c.generation_id)
 Index("ix_snapshots_server", snapshots.c.server_id)
+Index("ix_user_snapshots_guid", user_snapshots.c.guid)
+Index("ix_user_snapshots_expires", user_snapshots.c.expires_at)
+Index("ix_strata_generation", strata.c.generation_id)

@@ -25,7 +25,6 @@ SETTINGS_AHEAD = frozenset(
         "runtime.driver",
         "runtime.network",
         "limits.streams_per_user",
-        "limits.snapshots_per_container",
     }
 )
 

@@ -22,11 +22,9 @@ class Source(TreeSource, Protocol):
         """What it can do."""
         ...
 
-    async def lineage(self, path: str) -> Forest:
-        """The dataset, its origin's dataset, and so on to the root.
-
-        Raises DatasetMissing.
-        """
+    async def lineage(self, guids: Sequence[Guid]) -> Forest:
+        """The datasets of these snapshots, those of their origins, and so on to the roots.
+        Snapshots that are not here are left out."""
         ...
 
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
@@ -134,6 +132,12 @@ class Storage(Source, Protocol):
 
     async def retire(self, path: str, mirror: str) -> None:
         """Moves a generation's dataset to `mirrors/…`, unmounted and read-only from then on."""
+        ...
+
+    async def promote(self, path: str) -> None:
+        """Turns a clone and its origin round: the origin, and what is older than it in its
+        dataset, become the clone's own, and the other dataset a clone of that. Done already where
+        the dataset is no clone. For backends whose clones pin (`Traits.clones_pin`)."""
         ...
 
     async def destroy_snapshot(self, path: str, guid: Guid) -> None:

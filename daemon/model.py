@@ -257,6 +257,17 @@ class UserSnapshot:
     inconsistent_files: int = 0
 
 
+def snapshot_params(snapshot: UserSnapshot) -> Json:
+    """A job's params that name the snapshot it reads: enough to go on with where the entry is
+    taken off the list meanwhile. What they name is kept until the job has ended."""
+    return {
+        "snapshot": snapshot.id,
+        "guid": snapshot.guid,
+        "sequence": snapshot.sequence,
+        "taken_at": snapshot.created_at.isoformat(),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Base:
     """`holder` keeps snapshot `guid` of a generation for increments between it and `peer`, as

@@ -2,10 +2,13 @@
 
 context      what an action is given
 anchors      the snapshot of the source that a job works from
+holds        keeping what a job uses
+history      the user snapshots that a copy inherits
 ledger       what replication writes down, and its turns
 generations  the one primitive: a new generation from a snapshot
 identity     the container's own names and keys inside its root filesystem
-create, copy, sync, power, delete   the verbs
+bring        what copy and sync share
+create, copy, sync, restore, snapshots, power, delete   the verbs
 collect      the one place that destroys datasets and snapshots
 """
 
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daemon.actions import copy, create, delete, power, sync
+from daemon.actions import copy, create, delete, power, restore, snapshots, sync
 from daemon.actions.context import Action
 from daemon.model import JobType
 
@@ -23,6 +26,10 @@ ACTIONS: Mapping[JobType, Action] = {
     JobType.CREATE: Action(create.run, create.abandon),
     JobType.COPY: Action(copy.run, copy.abandon),
     JobType.SYNC: Action(sync.run, sync.abandon),
+    JobType.RESTORE: Action(restore.run, restore.abandon),
+    JobType.SNAPSHOT: Action(snapshots.take, snapshots.abandon),
+    JobType.SNAPSHOT_DELETE: Action(snapshots.delete, snapshots.abandon),
+    JobType.EXPIRE: Action(snapshots.expire, snapshots.abandon),
     JobType.START: _POWER,
     JobType.STOP: _POWER,
     JobType.RESTART: _POWER,

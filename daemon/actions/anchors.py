@@ -1,14 +1,15 @@
-"""Anchors: the snapshot of its source that a copy or sync works from."""
+"""The state of its source that a copy or sync takes: an anchor, or a user snapshot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from daemon.actions import holds
 from daemon.actions.context import Context
 from daemon.errors import JobError
 from daemon.model import Container, SnapshotRow, generation_path, new_id, now, snapshot_name
-from daemon.store import containers, holdings, snapshots
+from daemon.store import containers, snapshots
 from transfer.errors import SnapshotMissing
 from transfer.model import Guid
 from transfer.storage.base import Source
@@ -17,23 +18,29 @@ from transfer.storage.base import Source
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """The source's state `guid`, held with the job's tag; it was asked for at `taken_at`, so
-    that everything written before then is in it. `path` is the source's live dataset then."""
+    that everything written before then is in it."""
 
     guid: Guid
     taken_at: datetime
-    path: str
 
 
 async def take(ctx: Context, container: Container, source: Source) -> Anchor:
-    """The anchor of this job: the one that an earlier attempt took, else one that another job
-    took since this job was made (so that syncs queued together share one), else a new one."""
-    async with ctx.db.write() as tx:
-        await holdings.add(tx, ctx.job.id, container.server_id)
-        await holdings.add(tx, ctx.job.id, ctx.server_id)
+    """The snapshot that the job names. Else its anchor: the one that an earlier attempt took, or
+    one that another job took since this job was made (so that syncs queued together share one),
+    or a new one."""
+    await holds.announce(ctx, container.server_id, ctx.server_id)
+    if "guid" in ctx.job.params:
+        return await _named(ctx, source)
     known = await _known(ctx, container)
     if known is not None and await _still_there(ctx, known, source):
         return known
     return await _take_new(ctx, container, source)
+
+
+async def _named(ctx: Context, source: Source) -> Anchor:
+    guid = str(ctx.job.params["guid"])
+    await source.hold([guid], ctx.tag)
+    return Anchor(guid, datetime.fromisoformat(str(ctx.job.params["taken_at"])))
 
 
 async def _known(ctx: Context, container: Container) -> Anchor | None:
@@ -46,7 +53,7 @@ async def _known(ctx: Context, container: Container) -> Anchor | None:
             )
     if row is None or row.guid is None or row.taken_at is None:
         return None
-    return Anchor(row.guid, row.taken_at, generation_path(container.id, row.generation_id))
+    return Anchor(row.guid, row.taken_at)
 
 
 async def _still_there(ctx: Context, anchor: Anchor, source: Source) -> bool:
@@ -77,7 +84,7 @@ async def _take_new(ctx: Context, container: Container, source: Source) -> Ancho
         fresh = snapshot.name == snapshot_name(row.id)
         if fresh and container.source_container_id is None:
             await containers.change(tx, container.id, updated_at=asked_at)
-    return Anchor(snapshot.guid, asked_at, path)
+    return Anchor(snapshot.guid, asked_at)
 
 
 def _live(container: Container) -> str:

@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from daemon.actions import anchors, generations
+from daemon.actions import anchors, generations, history
 from daemon.actions.anchors import Anchor
 from daemon.actions.context import Context
 from daemon.actions.ledger import CatalogueLedger
-from daemon.model import Base, Container, Json
-from daemon.store import bases, containers, holdings
+from daemon.model import Base, Container, Json, UserSnapshot, now
+from daemon.store import bases, containers, user_snapshots
 from daemon.store.database import Tx
-from transfer.errors import TransferError
+from transfer.errors import SnapshotMissing, SourceChanged
 from transfer.model import Guid
-from transfer.replicate import Outcome, Replication, Request, release
+from transfer.replicate import Outcome, Replication, Request
 from transfer.storage.base import Source
 
 # Room that a transfer leaves free: a file system that is full to the last block cannot even
@@ -24,12 +24,29 @@ from transfer.storage.base import Source
 RESERVE_BYTES = 32 << 20
 
 
+# How often the source's list is read again because a snapshot on it was deleted meanwhile.
+LIST_READS_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What is to come: the state `anchor` of the container `source`, through `link`, to the
+    container `copy`."""
+
+    copy: Container
+    source: Container
+    link: Source
+    anchor: Anchor
+
+
 @dataclass
 class Arrival:
-    """The source's state on this server, held on both sides until the job lets go."""
+    """The source's state on this server, held on both sides until the job lets go, and with it
+    the `history` that the copy inherits."""
 
     anchor: Anchor
     strategy: str
+    history: list[UserSnapshot]
     logical_bytes: int = 0
     steps: list[Json] = field(default_factory=list)
     bases: list[Base] | None = None
@@ -48,15 +65,40 @@ async def reach(ctx: Context, source: Container) -> AsyncIterator[Source]:
         yield peer
 
 
-async def fetch(ctx: Context, source: Container, link: Source, anchor: Anchor) -> Arrival:
-    """Makes the anchor exist on this server."""
-    if source.server_id == ctx.server_id:
-        return Arrival(anchor, "clone", held={anchor.guid})
-    ledger = CatalogueLedger(ctx, source.server_id)
-    replication = Replication(link, ctx.storage, ledger, ctx.report)
+async def fetch(ctx: Context, pull: Pull, *, with_state: bool = True) -> Arrival:
+    """Makes the history that the copy has yet to inherit exist on this server and, `with_state`,
+    the state to take."""
+    if pull.source.server_id == ctx.server_id:
+        inherited = await history.to_inherit(ctx, pull.copy, pull.source)
+        return Arrival(pull.anchor, "clone", inherited, held={pull.anchor.guid})
+    inherited = await _held_history(ctx, pull)
+    wanted = [*(snapshot.guid for snapshot in inherited)]
+    if with_state:
+        wanted.append(pull.anchor.guid)
+    come = Arrival(pull.anchor, "clone", inherited, held={pull.anchor.guid, *wanted})
+    if wanted:
+        await _ship(ctx, pull, come, tuple(dict.fromkeys(wanted)))
+    return come
+
+
+async def _held_history(ctx: Context, pull: Pull) -> list[UserSnapshot]:
+    """What the copy is to inherit, held on the source: what is deleted from its list after this
+    stays until the job ends."""
+    for _ in range(LIST_READS_MAX):
+        inherited = await history.to_inherit(ctx, pull.copy, pull.source)
+        try:
+            await pull.link.hold(sorted({one.guid for one in inherited}), ctx.tag)
+        except SnapshotMissing:
+            continue
+        return inherited
+    raise SourceChanged("the source's snapshots change too fast, or one is lost")
+
+
+async def _ship(ctx: Context, pull: Pull, come: Arrival, wanted: tuple[Guid, ...]) -> None:
+    ledger = CatalogueLedger(ctx, pull.source.server_id)
+    replication = Replication(pull.link, ctx.storage, ledger, ctx.report)
     request = Request(
-        source_path=anchor.path,
-        wanted=(anchor.guid,),
+        wanted=wanted,
         tag=ctx.tag,
         full=ctx.job.params.get("strategy") == "full",
         reserve_bytes=RESERVE_BYTES,
@@ -65,14 +107,12 @@ async def fetch(ctx: Context, source: Container, link: Source, anchor: Anchor) -
     async with ctx.watch.lap("transfer"):
         outcome = await replication.ensure(request)
     ctx.watch.move(outcome.plan_seconds, "transfer", "plan")
-    return Arrival(
-        anchor,
-        outcome.strategy,
-        logical_bytes=outcome.logical_bytes,
-        steps=_steps(outcome),
-        bases=ledger.bases(outcome.source, anchor.guid, source.id),
-        held=outcome.held,
-    )
+    come.strategy = outcome.strategy
+    come.logical_bytes = outcome.logical_bytes
+    come.steps = _steps(outcome)
+    come.held |= outcome.held
+    if come.anchor.guid in wanted:
+        come.bases = ledger.bases(outcome.source, come.anchor.guid, pull.source.id)
 
 
 def _steps(outcome: Outcome) -> list[Json]:
@@ -108,28 +148,18 @@ async def put_live(ctx: Context, container: Container, source: Container, come: 
 async def taken(
     tx: Tx, ctx: Context, container: Container, source: Container, come: Arrival
 ) -> None:
-    """Writes down which state of the source the copy now has, and what both servers keep."""
+    """Writes down which state of the source the copy now has, which snapshots it lists, and what
+    both servers keep."""
     at = come.anchor.taken_at
     await containers.change(
         tx, container.id, taken_guid=come.anchor.guid, last_synced_at=at, updated_at=at
     )
+    await history.inherit(tx, container, source, come.history)
+    if "snapshot" in ctx.job.params:
+        used = str(ctx.job.params["snapshot"])
+        await user_snapshots.change(tx, source.id, used, last_used_at=now())
     if come.bases is not None:
         await bases.replace(tx, source.id, ctx.server_id, source.server_id, come.bases)
-
-
-async def let_go(ctx: Context, link: Source, come: Arrival) -> None:
-    """Releases what the job held. What cannot be released now is the collector's, and so is what
-    earlier attempts held: they had plans of their own, and were killed before they told."""
-    await ctx.step("release")
-    try:
-        await release(link, ctx.storage, ctx.tag, come.held)
-    except TransferError:
-        return
-    if ctx.job.attempt > 1:
-        return
-    async with ctx.db.write() as tx:
-        for server_id in await holdings.servers_of(tx, ctx.job.id):
-            await holdings.drop(tx, ctx.job.id, server_id)
 
 
 async def anchor_of(ctx: Context, source: Container, link: Source) -> Anchor:

@@ -128,3 +128,9 @@ class Action:
 
     run: Callable[[Context], Awaitable[Json | None]]
     abandon: Callable[[Tx, Job, str], Awaitable[None]]
+
+
+def kept_result(ctx: Context) -> Json | None:
+    """The result that a switch has committed."""
+    kept = ctx.job.checkpoint.get("result")
+    return dict(kept) if isinstance(kept, dict) else None

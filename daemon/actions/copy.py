@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from daemon.actions import bring, generations
-from daemon.actions.context import Context
+from daemon.actions import bring, generations, holds
+from daemon.actions.context import Context, kept_result
 from daemon.model import Job, Json, Status
 from daemon.store import containers
 from daemon.store.database import Tx
@@ -18,9 +18,9 @@ async def run(ctx: Context) -> Json | None:
     source = await ctx.source_container()
     async with bring.reach(ctx, source) as link:
         anchor = await bring.anchor_of(ctx, source, link)
-        come = await bring.fetch(ctx, source, link, anchor)
+        come = await bring.fetch(ctx, bring.Pull(container, source, link, anchor))
         await bring.put_live(ctx, container, source, come)
-        await bring.let_go(ctx, link, come)
+        await holds.let_go(ctx, come.held, link, ctx.storage)
     return kept_result(ctx)
 
 
@@ -29,9 +29,3 @@ async def abandon(tx: Tx, job: Job, reason: str) -> None:
     container = await containers.get(tx, job.container_id)
     if container is not None and container.status is Status.COPYING:
         await containers.change(tx, container.id, status=Status.ERROR, status_reason=reason)
-
-
-def kept_result(ctx: Context) -> Json | None:
-    """The result that the switch committed."""
-    kept = ctx.job.checkpoint.get("result")
-    return dict(kept) if isinstance(kept, dict) else None

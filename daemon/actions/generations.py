@@ -15,6 +15,7 @@ from daemon.actions.identity import HostKey, Identity, put_identity, read_host_k
 from daemon.model import (
     Container,
     DatasetRow,
+    Job,
     JobType,
     Json,
     Role,
@@ -193,3 +194,11 @@ def drop_current(mount_root: str, container_id: str) -> None:
 def switched(ctx: Context, container: Container) -> bool:
     """Whether an earlier attempt of this job has already committed its switch."""
     return "result" in ctx.job.checkpoint and container.generation_id == ctx.recall("generation")
+
+
+async def as_before(tx: Tx, job: Job) -> None:
+    """The container's status of before a sync or restore that makes no new generation; one that
+    is to be deleted meanwhile stays so."""
+    container = await containers.get(tx, job.container_id)
+    if container is not None and container.status in (Status.COPYING, Status.RESTORING):
+        await containers.change(tx, container.id, status=Status(str(job.params["was"])))

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from daemon.model import Container, DatasetRow, Job, JobState, Json, Project, Role, Server
+from daemon.model import (
+    Container,
+    DatasetRow,
+    Job,
+    JobState,
+    Json,
+    Project,
+    Role,
+    Server,
+    UserSnapshot,
+)
 
 FLAGS = ("ai", "hoody_kit", "dev_kit", "ramdisk", "prespawn", "is_default")
 
@@ -84,6 +94,24 @@ def sync_state(container: Container, source: Container | None) -> str | None:
         return "orphaned"
     synced_at = container.last_synced_at
     return "behind" if synced_at is None or source.updated_at > synced_at else "current"
+
+
+def snapshot_view(snapshot: UserSnapshot) -> Json:
+    """A snapshot: the snapshots page's object, and what API.md adds to it. Only a filesystem is
+    ever in it, never the state of processes."""
+    return {
+        "name": snapshot.name,
+        "alias": snapshot.alias,
+        "created_at": time_text(snapshot.created_at),
+        "last_used_at": optional_time(snapshot.last_used_at),
+        "expires_at": optional_time(snapshot.expires_at),
+        "stateful": False,
+        "size": snapshot.referenced_bytes,
+        "guid": snapshot.guid,
+        "inherited": snapshot.inherited,
+        "unique_bytes": snapshot.unique_bytes,
+        "inconsistent_files": snapshot.inconsistent_files,
+    }
 
 
 def job_view(job: Job) -> Json:

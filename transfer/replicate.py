@@ -21,9 +21,10 @@ from transfer.storage.base import Source, Storage
 
 OnProgress = Callable[[Progress], None]
 
-# A plan may change while it is carried out (another job ships a part of it, the source takes
-# snapshots), but it only ever gets shorter; more rounds than this mean that it does not converge.
-ROUNDS_MAX = 1000
+# A plan may change while it is carried out (another job ships a part of it), but it only ever
+# gets shorter: a round ships a step, or finds that another job did. More rounds than the longest
+# history has snapshots and origins mean that it does not converge.
+ROUNDS_MAX = 4000
 
 
 class Ledger(Protocol):
@@ -54,12 +55,12 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What shall exist: the snapshots `wanted` (oldest first) of the lineage of `source_path`.
+    """What shall exist: the snapshots `wanted`, on whatever branches of the source they lie.
 
-    `tag` names the holds. `full` asks for whole sends. `reserve_bytes` must stay free here.
+    `tag` names the holds. `full` asks that nothing of this server be a base. `reserve_bytes`
+    must stay free here.
     """
 
-    source_path: str
     wanted: tuple[Guid, ...]
     tag: str
     full: bool = False
@@ -138,7 +139,7 @@ class Replication:
         return ours.native
 
     async def _look(self, request: Request, native: bool) -> tuple[Forest, Here, Plan]:
-        source = self._seen = await self._source.lineage(request.source_path)
+        source = self._seen = await self._source.lineage(request.wanted)
         mirrors = await self._ledger.mirrors(source)
         paths = sorted({path for group in mirrors.values() for path in group})
         here = Here(await self._storage.inspect(paths), mirrors)

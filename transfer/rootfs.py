@@ -6,8 +6,8 @@ of them may change while we look. Everything here works on directories that are 
 follows a symlink, never crosses a mount and never opens anything but directories and regular
 files. A path is a tenant's, relative to the tree; the tree's own path is ours and is trusted.
 
-The kernel resolves paths (`openat2`, Linux 5.6); where it cannot, they are walked one component
-at a time with O_NOFOLLOW, to the same effect.
+The kernel resolves paths (`openat2`, Linux 5.6); where it cannot or may not, they are walked one
+component at a time with O_NOFOLLOW, to the same effect.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
 _SYS_OPENAT2 = {"x86_64": 437, "aarch64": 437}.get(platform.machine())
 _TRIES_MAX = 16  # openat2 asks for another try when the tree was renamed around it
+_NO_OPENAT2 = {errno.ENOSYS, errno.EPERM}  # EPERM: a seccomp filter that is older than the call
 _NOT_REAL = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -86,21 +87,6 @@ class Root:
                     raise
             yield fd
 
-    def read_file(self, path: str, limit_bytes: int) -> bytes:
-        """The regular file's content.
-
-        Raises OSError: EINVAL for anything but a regular file, EFBIG where it is longer.
-        """
-        parent, _, name = path.rpartition("/")
-        with self.open_dir(parent) as fd:
-            return read_file(fd, name, limit_bytes)
-
-    def exists(self, path: str) -> bool:
-        """Whether something of whatever kind stands at `path`, in real directories."""
-        parent, _, name = path.rpartition("/")
-        with self.find_dir(parent) as fd:
-            return fd is not None and kind_of(fd, name) != 0
-
 
 def kind_of(dir_fd: int, name: str) -> int:
     """The `stat.S_IFMT` kind of `name` itself in the held directory; 0 where there is none."""
@@ -112,13 +98,19 @@ def kind_of(dir_fd: int, name: str) -> int:
 
 
 def read_file(dir_fd: int, name: str, limit_bytes: int) -> bytes:
-    """The content of the regular file `name` in the held directory; raises as `Root.read_file`."""
+    """The content of the regular file `name` in the held directory.
+
+    Raises OSError: EINVAL for anything but a regular file, EFBIG where it is longer, EXDEV where
+    another file is mounted on it.
+    """
     _check_name(name)
     # O_PATH opens nothing, so that not even a device notices; what it named is then opened itself.
     handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", name)
+        if _mount_of(handle) != _mount_of(dir_fd):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
         with open(f"/proc/self/fd/{handle}", "rb") as file:
             content = file.read(limit_bytes + 1)
     finally:
@@ -206,7 +198,7 @@ def _open_dir(root_fd: int, parts: list[str]) -> int:
         try:
             return _open_by_kernel(root_fd, _SYS_OPENAT2, parts)
         except OSError as error:
-            if error.errno != errno.ENOSYS:
+            if error.errno not in _NO_OPENAT2:
                 raise
     return _open_by_walk(root_fd, parts)
 
@@ -235,7 +227,7 @@ def _open_by_kernel(root_fd: int, syscall: int, parts: list[str]) -> int:
 
 
 def _open_by_walk(root_fd: int, parts: list[str]) -> int:
-    device = os.fstat(root_fd).st_dev
+    mount = _mount_of(root_fd)
     fd = os.dup(root_fd)
     for part in parts:
         parent = fd
@@ -243,7 +235,14 @@ def _open_by_walk(root_fd: int, parts: list[str]) -> int:
             fd = os.open(part, _DIRECTORY, dir_fd=parent)
         finally:
             os.close(parent)
-        if os.fstat(fd).st_dev != device:
+        if _mount_of(fd) != mount:
             os.close(fd)
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), part)
     return fd
+
+
+def _mount_of(fd: int) -> str:
+    """Names the mount that what is open as `fd` was reached by. A bind mount has one of its own,
+    though its device may be the tree's."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+        return next(line for line in lines if line.startswith("mnt_id:"))

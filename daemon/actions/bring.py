@@ -72,7 +72,7 @@ async def fetch(ctx: Context, pull: Pull, *, with_state: bool = True) -> Arrival
         inherited = await history.to_inherit(ctx, pull.copy, pull.source)
         return Arrival(pull.anchor, "clone", inherited, held={pull.anchor.guid})
     inherited = await _held_history(ctx, pull)
-    wanted = [*(snapshot.guid for snapshot in inherited)]
+    wanted = [snapshot.guid for snapshot in inherited]
     if with_state:
         wanted.append(pull.anchor.guid)
     come = Arrival(pull.anchor, "clone", inherited, held={pull.anchor.guid, *wanted})

@@ -17,6 +17,7 @@ from transfer import rootfs
 SSH_DIRECTORY = "root/.ssh"
 _HOST_KEY = "ssh_host_{}_key"
 _HOST_KEY_BYTES_MAX = 65536
+_NO_KEY = {errno.ENOENT, errno.EINVAL, errno.EFBIG, errno.EACCES, errno.EXDEV}
 
 IDENTITY_PATHS = frozenset(
     {"etc/hostname", "etc/machine-id", SSH_DIRECTORY, f"{SSH_DIRECTORY}/authorized_keys"}
@@ -90,7 +91,11 @@ def _put_names(etc: int, hostname: str) -> None:
 
 def _put_host_keys(ssh: int, identity: Identity) -> None:
     own = {key.kind: key for key in identity.host_keys}
-    had = [kind for kind in keys.HOST_KEY_KINDS if rootfs.kind_of(ssh, _HOST_KEY.format(kind))]
+    had = [
+        kind
+        for kind in keys.HOST_KEY_KINDS
+        if rootfs.kind_of(ssh, _HOST_KEY.format(kind)) not in (0, stat.S_IFDIR)
+    ]
     with rootfs.kept(ssh):
         for kind in had:
             key = own.get(kind) or _new_host_key(kind, identity.hostname)
@@ -126,6 +131,6 @@ def _read(dir_fd: int, name: str) -> bytes | None:
     try:
         return rootfs.read_file(dir_fd, name, _HOST_KEY_BYTES_MAX)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EFBIG, errno.EACCES):
+        if error.errno in _NO_KEY:
             return None
         raise

@@ -4,9 +4,10 @@ app          make_app: the routes, and the middleware around them
 routing      what an endpoint is, and the checks that come before every one
 access       lookups as the caller may see them, and what a verb must pass
 queueing     the one way in which an endpoint makes a job
+waiting      the end of a job, for the endpoints that answer with it
 showing      rows -> objects and pages
 fields, strict_json   the kinds of values in bodies and queries; bytes -> a JSON object
 errors       what is refused, with status and code
 limits, imports, telemetry, probes   requests a minute; what may be taken in; metrics; health
-containers copies power rules storage projects servers jobs   the resources
+containers copies snapshots power rules storage projects servers jobs   the resources
 """

@@ -8,12 +8,14 @@ from daemon.api.errors import (
     ContainerNotFound,
     ResourceNotFound,
     ServerContainerLimit,
+    ServiceUnavailable,
     StateConflict,
     StorageInsufficient,
 )
 from daemon.api.routing import Caller
-from daemon.model import Container, Job, Project, Server
-from daemon.store import accounts, containers, datasets, jobs, servers
+from daemon.config import Config, Limits
+from daemon.model import Container, Job, Project, Server, UserSnapshot, now
+from daemon.store import accounts, containers, datasets, jobs, servers, user_snapshots
 from daemon.store.database import Tx
 from daemon.verbs import Verb, allows
 
@@ -54,10 +56,37 @@ async def visible_job(tx: Tx, caller: Caller, job_id: str) -> Job:
     return found
 
 
+async def snapshots_called(
+    tx: Tx, container: Container, reference: str, field: str
+) -> list[UserSnapshot]:
+    """The container's snapshot with this name, else those with this alias, newest first: what
+    `field` names. Raises ResourceNotFound where there is none."""
+    found = await user_snapshots.called(tx, container.id, reference)
+    if not found:
+        details = {field: "names no snapshot of the container"}
+        raise ResourceNotFound("Snapshot not found", details=details)
+    return found
+
+
+def is_online(config: Config, server: Server) -> bool:
+    """Whether the server has not missed so many heartbeats that it counts as offline."""
+    beat = server.last_heartbeat_at
+    patience_seconds = Limits.missed_heartbeats * config.timing.heartbeat_seconds
+    return beat is not None and (now() - beat).total_seconds() <= patience_seconds
+
+
 def require(container: Container, verb: Verb) -> None:
     """Raises StateConflict where the verb does not work on the container now."""
     if not allows(container, verb):
         raise StateConflict.of(container, verb)
+
+
+async def require_online(tx: Tx, config: Config, container: Container) -> None:
+    """Raises ServiceUnavailable where the container's server is offline."""
+    server = await known_server(tx, container.server_id, "server_id")
+    if not is_online(config, server):
+        details = {"server_id": f"{server.name} is offline"}
+        raise ServiceUnavailable("The container's server is offline", details=details)
 
 
 async def require_place(tx: Tx, server: Server) -> None:

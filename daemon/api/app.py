@@ -9,7 +9,17 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from daemon.api import containers, copies, jobs, power, projects, rules, servers, storage
+from daemon.api import (
+    containers,
+    copies,
+    jobs,
+    power,
+    projects,
+    rules,
+    servers,
+    snapshots,
+    storage,
+)
 from daemon.api.deps import Deps
 from daemon.api.errors import (
     ApiError,
@@ -29,6 +39,7 @@ from daemon.model import new_id
 ROUTES: tuple[AnyRoute, ...] = (
     *containers.ROUTES,
     *copies.ROUTES,
+    *snapshots.ROUTES,
     *power.ROUTES,
     *rules.ROUTES,
     *storage.ROUTES,

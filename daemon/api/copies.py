@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import replace
 from typing import Literal
 
 from daemon.api.access import (
@@ -11,6 +12,7 @@ from daemon.api.access import (
     require,
     require_place,
     require_space,
+    snapshots_called,
     visible_container,
     visible_project,
 )
@@ -26,7 +28,17 @@ from daemon.api.queueing import queue
 from daemon.api.routing import Answer, AnyRoute, Call, Route, job_headers
 from daemon.api.showing import show
 from daemon.auth import Scope
-from daemon.model import Container, JobType, Project, Server, Status, new_id, now
+from daemon.model import (
+    Container,
+    JobType,
+    Json,
+    Project,
+    Server,
+    Status,
+    UserSnapshot,
+    new_id,
+    now,
+)
 from daemon.store import containers
 from daemon.store.database import Tx
 from daemon.verbs import Verb
@@ -69,20 +81,34 @@ async def copy(call: CopyCall) -> Answer:
             raise ResourceNotFound("Project not found", details=details)
         server_id = body.target_server_id or source.server_id
         server = await known_server(tx, server_id, "target_server_id")
-        if body.source_snapshot is not None:
-            details = {"source_snapshot": "names no snapshot of the container"}
-            raise ResourceNotFound("Snapshot not found", details=details)
+        state = await _asked_state(tx, source, body.source_snapshot)
         await _require_strategy(tx, call.query.strategy, source, server)
         require(source, Verb.COPY_FROM)
         made = _copied(call, source, project, server, await containers.names(tx, project.id))
+        made = replace(made, source_snapshot=state.name if state else None)
         await containers.insert(tx, made)
         await require_place(tx, server)
         has_some = await has_something_of(tx, server, source)
         require_space(server, 0 if has_some else source.referenced_bytes)
-        job = await queue(call, tx, JobType.COPY, made, {"strategy": call.query.strategy})
+        params: Json = {"strategy": call.query.strategy, **_state_params(state)}
+        job = await queue(call, tx, JobType.COPY, made, params)
         data = await show(tx, made)
     call.deps.wake()
     return Answer(data, "Container copy initiated successfully", 201, job_headers(job.id))
+
+
+async def _asked_state(tx: Tx, source: Container, reference: str | None) -> UserSnapshot | None:
+    """The snapshot to copy; None for the current state. Raises ResourceNotFound."""
+    if reference is None:
+        return None
+    return (await snapshots_called(tx, source, reference, "source_snapshot"))[0]
+
+
+def _state_params(state: UserSnapshot | None) -> Json:
+    """What the job is told of the snapshot, which may be deleted before it ends."""
+    if state is None:
+        return {}
+    return {"snapshot": state.id, "guid": state.guid, "sequence": state.sequence}
 
 
 def _copied(
@@ -137,13 +163,16 @@ async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
             tx, call.caller, copied.source_container_id, SourceContainerNotFound
         )
         server = await known_server(tx, copied.server_id, "server_id")
+        is_first = copied.generation_id is None
+        reference = copied.source_snapshot if is_first else None
+        state = await _asked_state(tx, source, reference)
         await _require_strategy(tx, call.query.strategy, source, server)
         require(copied, Verb.SYNC)
         require(source, Verb.COPY_FROM)
         await containers.change(tx, copied.id, status=Status.COPYING, status_reason=None)
-        params: dict[str, object] = {"strategy": call.query.strategy}
+        params: Json = {"strategy": call.query.strategy, **_state_params(state)}
         kind = JobType.COPY
-        if copied.generation_id is None:
+        if is_first:
             await require_place(tx, server)
             has_some = await has_something_of(tx, server, source)
             require_space(server, 0 if has_some else source.referenced_bytes)

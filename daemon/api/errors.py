@@ -8,7 +8,7 @@ ApiError
 ├── 404  ResourceNotFound ContainerNotFound SourceContainerNotFound
 ├── 405  MethodNotAllowed
 ├── 409  StateConflict ContainerNameInUse KeyInUse ProjectNameInUse ContainerNotCopied
-│        JobNotCancellable
+│        JobNotCancellable JobCancelled SnapshotAmbiguous
 ├── 410  KeyAlreadyRetrieved
 ├── 413  PayloadTooLarge
 ├── 415  UnsupportedMediaType
@@ -180,6 +180,18 @@ class JobNotCancellable(ApiError):
     status, code, text = 409, "JOB_NOT_CANCELLABLE", "It is too late to cancel the job"
 
 
+class JobCancelled(ApiError):
+    """The job that the request waited for was cancelled."""
+
+    status, code, text = 409, "JOB_CANCELLED", "The job was cancelled"
+
+
+class SnapshotAmbiguous(ApiError):
+    """Several snapshots have the alias, and what is asked cannot be undone."""
+
+    status, code, text = 409, "SNAPSHOT_ALIAS_AMBIGUOUS", "Several snapshots have this alias"
+
+
 class KeyAlreadyRetrieved(ApiError):
     """A generated private key is given out once."""
 
@@ -216,7 +228,7 @@ class InternalError(ApiError):
 
 
 class ServiceUnavailable(ApiError):
-    """The catalogue does not answer."""
+    """The catalogue or the container's server does not answer, or not in time."""
 
     status, code, text = 503, "SERVICE_UNAVAILABLE", "Service unavailable"
 

@@ -6,6 +6,7 @@ pydantic reports what a value breaks; `refusal` turns its report into the API's 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated, ClassVar
 
 from pydantic import (
@@ -71,6 +72,18 @@ def _printable(text: str) -> str:
     return text
 
 
+def _snapshot_reference(text: str) -> str:
+    if "/" in text or any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ValueError("must not contain / or control characters")
+    return text
+
+
+def _alias(text: str) -> str:
+    if text.startswith("snap-"):
+        raise ValueError("must not begin with snap-, as names do")
+    return text
+
+
 def _variable(text: str) -> str:
     if not _VARIABLE.fullmatch(text):
         raise ValueError("must be letters, digits and _, not beginning with a digit")
@@ -113,7 +126,11 @@ Line = Annotated[str, AfterValidator(_printable)]
 Comment = Annotated[Text, Field(max_length=1000)]
 Color = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 GivenKey = Annotated[PublicKey, BeforeValidator(_key)]
-SnapshotReference = Annotated[Line, Field(min_length=1, max_length=100)]
+SnapshotReference = Annotated[
+    str, Field(min_length=1, max_length=100), AfterValidator(_snapshot_reference)
+]
+SnapshotAlias = Annotated[SnapshotReference, AfterValidator(_alias)]
+ExpiryDays = Annotated[float, Field(gt=0, le=36500)]
 Command = Annotated[
     list[Annotated[Text, Field(max_length=4096)]], Field(min_length=1, max_length=256)
 ]

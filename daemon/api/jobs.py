@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from daemon.api.access import visible_job
 from daemon.api.errors import JobNotCancellable
 from daemon.api.fields import (
@@ -18,13 +15,11 @@ from daemon.api.fields import (
 )
 from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route
 from daemon.api.showing import page_of
+from daemon.api.waiting import until_ended
 from daemon.auth import Scope
-from daemon.states import ENDED
 from daemon.store import jobs
 from daemon.store.jobs import JobFilter
 from daemon.views import job_view
-
-LOOK_SECONDS = 0.25
 
 
 class JobQuery(PageQuery):
@@ -64,17 +59,9 @@ async def get(call: Plain) -> Answer:
 
 
 async def wait(call: Call[Nothing, WaitQuery]) -> Answer:
-    """The job once it has ended, or as it stands at the timeout. Another server may end it, so
-    the catalogue is asked again and again; a client that has gone is not waited for."""
-    deadline = time.monotonic() + call.query.timeout
-    while True:
-        async with call.deps.db.read() as tx:
-            found = await visible_job(tx, call.caller, call.id)
-        left_seconds = deadline - time.monotonic()
-        transport = call.request.transport
-        if found.state in ENDED or left_seconds <= 0 or transport is None or transport.is_closing():
-            return Answer(job_view(found), "Job retrieved successfully")
-        await asyncio.sleep(min(LOOK_SECONDS, left_seconds))
+    """The job once it has ended, or as it stands at the timeout."""
+    found = await until_ended(call, call.id, call.query.timeout)
+    return Answer(job_view(found), "Job retrieved successfully")
 
 
 async def cancel(call: Plain) -> Answer:

@@ -6,7 +6,7 @@ from typing import Any
 
 from daemon.api.errors import RateLimited, StateConflict
 from daemon.api.routing import Call
-from daemon.model import Container, Job, JobState, JobType, Json, new_id
+from daemon.model import BESIDE, Container, Job, JobState, JobType, Json, new_id
 from daemon.store import jobs
 from daemon.store.database import Tx
 
@@ -19,9 +19,11 @@ async def queue(
     """A queued job of the container, in the transaction that changes the container for it.
 
     It is the container's owner's job, whoever asked. Raises StateConflict where another one has
-    not ended (a delete may be queued behind it), RateLimited where the owner has too many.
+    not ended, unless this one is a delete, which waits for it, or runs beside it; RateLimited
+    where the owner has too many.
     """
-    if kind is not JobType.DELETE and await jobs.active_for(tx, container.id):
+    patient = kind is JobType.DELETE or kind in BESIDE
+    if not patient and await jobs.active_for(tx, container.id):
         raise StateConflict.of(container, kind)
     if await jobs.count_active(tx, container.owner_id) >= call.deps.config.limits.jobs_per_user:
         raise RateLimited.after(RETRY_SECONDS, "Too many unfinished jobs")

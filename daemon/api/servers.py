@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from daemon.api.access import known_server
+from daemon.api.access import is_online, known_server
 from daemon.api.fields import Nothing, PageQuery
 from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route
 from daemon.api.showing import page_of
 from daemon.auth import Scope
-from daemon.config import Limits
-from daemon.model import Json, Server, now
+from daemon.model import Json, Server
 from daemon.store import containers, servers
 from daemon.store.database import Tx
 from daemon.views import server_view
@@ -33,11 +32,9 @@ async def get(call: Plain) -> Answer:
 
 
 async def _view(call: Plain | Call[Nothing, PageQuery], tx: Tx, server: Server) -> Json:
-    beat = server.last_heartbeat_at
-    patience = Limits.missed_heartbeats * call.deps.config.timing.heartbeat_seconds
     return server_view(
         server,
-        online=beat is not None and (now() - beat).total_seconds() <= patience,
+        online=is_online(call.deps.config, server),
         live_containers=await containers.live_on(tx, server.id),
         for_admin=call.caller.is_admin,
     )

@@ -91,7 +91,6 @@ def test_a_trap_is_no_directory(
         assert caught.value.errno in ({code, errno.ENOTDIR} if code == errno.ELOOP else {code})
         with root.find_dir(f"trap{below}") as fd:
             assert fd is None
-        assert not root.exists(f"trap{below}/hostname")
 
 
 @pytest.mark.parametrize("path", ["..", "../outside", "etc/../../outside", "/etc/../.."])
@@ -120,8 +119,38 @@ def test_another_mount_is_refused() -> None:
         assert fd is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.usefixtures("resolver")
+def test_a_mount_of_the_same_device_is_refused(tree: Path) -> None:
+    with Root(str(tree)) as root, root.open_dir("etc") as etc:
+        with mounted(tree.parent / "outside", tree / "etc/ssh"):
+            with pytest.raises(OSError, match="cross-device") as caught, root.open_dir("etc/ssh"):
+                pass
+            assert caught.value.errno == errno.EXDEV
+        with (
+            mounted(tree.parent / "outside/hostname", tree / "etc/hostname"),
+            pytest.raises(OSError, match="cross-device"),
+        ):
+            rootfs.read_file(etc, "hostname", 100)
+        assert rootfs.read_file(etc, "hostname", 100) == b"inside\n"
+
+
 def test_an_old_kernel_is_walked(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rootfs, "_SYS_OPENAT2", 100_000)  # no such system call: ENOSYS
+    _walks(tree)
+
+
+def test_a_filter_that_does_not_know_openat2_is_walked_around(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "as a seccomp filter says it")
+
+    monkeypatch.setattr(rootfs, "_open_by_kernel", forbidden)
+    _walks(tree)
+
+
+def _walks(tree: Path) -> None:
     _upward(tree)
     with Root(str(tree)) as root:
         with root.open_dir("etc/ssh") as fd:
@@ -134,17 +163,17 @@ def test_an_old_kernel_is_walked(tree: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_files_are_read_up_to_a_limit(tree: Path) -> None:
     os.mkfifo(tree / "etc/fifo")
     (tree / "etc/link").symlink_to("hostname")
-    with Root(str(tree)) as root:
-        assert root.read_file("etc/hostname", 7) == b"inside\n"
+    with Root(str(tree)) as root, root.open_dir("etc") as etc:
+        assert rootfs.read_file(etc, "hostname", 7) == b"inside\n"
         for name, limit_bytes, code in [
-            ("etc/hostname", 6, errno.EFBIG),
-            ("etc/fifo", 100, errno.EINVAL),
-            ("etc/link", 100, errno.EINVAL),
-            ("etc/ssh", 100, errno.EINVAL),
-            ("etc/nothing", 100, errno.ENOENT),
+            ("hostname", 6, errno.EFBIG),
+            ("fifo", 100, errno.EINVAL),
+            ("link", 100, errno.EINVAL),
+            ("ssh", 100, errno.EINVAL),
+            ("nothing", 100, errno.ENOENT),
         ]:
             with pytest.raises(OSError) as caught:
-                root.read_file(name, limit_bytes)
+                rootfs.read_file(etc, name, limit_bytes)
             assert caught.value.errno == code, name
 
 
@@ -152,17 +181,17 @@ def test_files_are_read_up_to_a_limit(tree: Path) -> None:
 def test_a_device_is_never_opened(tree: Path) -> None:
     # No driver has this number: opening the node would be ENXIO, not EINVAL.
     os.mknod(tree / "etc/device", 0o666 | stat.S_IFCHR, os.makedev(255, 255))
-    with Root(str(tree)) as root, pytest.raises(OSError) as caught:
-        root.read_file("etc/device", 100)
+    with Root(str(tree)) as root, root.open_dir("etc") as etc, pytest.raises(OSError) as caught:
+        rootfs.read_file(etc, "device", 100)
     assert caught.value.errno == errno.EINVAL
 
 
-def test_exists_does_not_follow(tree: Path) -> None:
+def test_a_kind_is_that_of_the_name_itself(tree: Path) -> None:
     (tree / "etc/dangling").symlink_to("/no/such")
-    with Root(str(tree)) as root:
-        assert root.exists("etc/dangling")
-        assert root.exists("etc")
-        assert not root.exists("etc/nothing")
+    with Root(str(tree)) as root, root.open_dir("etc") as etc:
+        assert rootfs.kind_of(etc, "dangling") == stat.S_IFLNK
+        assert rootfs.kind_of(etc, "ssh") == stat.S_IFDIR
+        assert rootfs.kind_of(etc, "nothing") == 0
 
 
 @pytest.mark.parametrize("trap", ["symlink", "fifo", "hardlink", "nothing"])

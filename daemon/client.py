@@ -40,13 +40,21 @@ class NoConnection(ClientError):
 
 
 class Refused(ClientError):
-    """The API answered with a failure."""
+    """The API answered with a failure; `job_id` is the job's that failed or goes on."""
 
-    def __init__(self, status: int, code: str, message: str, details: object = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: object = None,
+        job_id: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.details = details
+        self.job_id = job_id
 
 
 class Client:
@@ -97,15 +105,16 @@ class Client:
             reason = str(error) or type(error).__name__
             raise NoConnection(f"no answer from {self.url}: {reason}") from error
         answer = self._parsed(content)
+        job_id = location.rpartition("/jobs/")[2] if "/jobs/" in location else None
         if response.status >= 400:
             raise Refused(
                 response.status,
                 str(answer.get("code", "INTERNAL_ERROR")),
                 str(answer.get("message", response.reason)),
                 answer.get("details"),
+                job_id,
             )
         data = answer.get("data")
-        job_id = location.rpartition("/jobs/")[2] if "/jobs/" in location else None
         return (data if isinstance(data, dict) else {}), job_id
 
     async def get(self, path: str, **query: str) -> Json:

@@ -16,6 +16,7 @@ from daemon.commands.login import login
 from daemon.commands.projects import projects
 from daemon.commands.servers import servers
 from daemon.commands.session import JobFailed
+from daemon.commands.snapshots import snapshots
 
 EXIT_REFUSED = 3
 EXIT_JOB_FAILED = 4
@@ -28,7 +29,7 @@ def hoody() -> None:
     """Copies containers between servers and keeps the copies up to date."""
 
 
-for _noun in (containers, jobs, projects, servers, login):
+for _noun in (containers, snapshots, jobs, projects, servers, login):
     hoody.add_command(_noun)
 
 

@@ -45,7 +45,7 @@ sealing_key_file = {sealing_key_file}
 # audience = ""
 
 [transfer]
-# max_concurrent = 4                 # jobs at a time
+# max_concurrent = 4                 # jobs at a time; one more where it is a short one
 # exporters = 2                      # processes that serve other servers
 # compression = "auto"               # auto | none | 1..19
 # bandwidth_limit_bytes_per_second = 0

@@ -99,14 +99,12 @@ class Engine:
         for waiting in queued:
             if waiting.cancel_requested:  # it needs no worker to end
                 await self._settle(waiting, {"error": _CANCELLED})
-        if not queued:
-            return  # a round without work takes no writer's turn
-        while self._pool.free > 0:
+        wanted = {job.type for job in queued}
+        while types := wanted & self._pool.open_to:  # without work, no writer's turn is taken
             at = now()
+            until = at + timedelta(seconds=LEASE_SECONDS)
             async with self._db.write() as tx:
-                job = await jobs.claim(
-                    tx, self._server_id, at, at + timedelta(seconds=LEASE_SECONDS)
-                )
+                job = await jobs.claim(tx, self._server_id, at, until, types)
             if job is None:
                 return
             self._begin(job)

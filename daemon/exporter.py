@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 
 from daemon import children, keys, lines, locks, logs
 from daemon.config import Config
-from daemon.model import Container, Job, JobState, JobType, now
-from daemon.store import containers, datasets, jobs, servers
-from daemon.store.database import Database
-from transfer.errors import DatasetMissing, PeerRefused, SnapshotMissing
-from transfer.model import Forest
-from transfer.peer.messages import PeerRequest, Release, TakeSnapshot
+from daemon.model import Container, Job, JobState, JobType, Role, now
+from daemon.store import containers, datasets, jobs, servers, snapshots, user_snapshots
+from daemon.store.database import Database, Tx
+from transfer.errors import PeerRefused, SnapshotMissing
+from transfer.model import Forest, Guid
+from transfer.peer.messages import (
+    GetLineage,
+    GetSize,
+    GetTreeRoot,
+    PeerRequest,
+    Release,
+    StreamRequest,
+    TakeSnapshot,
+)
 from transfer.peer.server import ServerSettings, serve
 from transfer.storage import open_storage
 from transfer.storage.base import Storage
@@ -74,57 +83,74 @@ class CatalogueGate:
 
     async def authorize(self, peer_id: str, request: PeerRequest) -> None:
         """Raises PeerRefused unless the request names a running copy or sync of that peer whose
-        source is here, and asks only for what the source's generations stand on."""
-        container = await self._container_of(peer_id, request.job_id)
-        await self._check(container, request)
-
-    async def _container_of(self, peer_id: str, job_id: str) -> Container:
+        source is here, and asks only for what the source stands on."""
         async with self._db.read() as tx:
-            job = await jobs.get(tx, job_id)
+            job = await jobs.get(tx, request.job_id)
             source = await containers.get(tx, job.source_container_id or "") if job else None
-        if job is None or not _may_pull(job, peer_id):
-            raise PeerRefused("no running job of this server reads from here", job=job_id)
-        if source is None or source.server_id != self._server_id:
-            raise PeerRefused("the job's source is not here", job=job_id)
-        return source
+            if job is None or not _may_pull(job, peer_id):
+                raise PeerRefused(
+                    "no running job of this server reads from here", job=request.job_id
+                )
+            if source is None or source.server_id != self._server_id:
+                raise PeerRefused("the job's source is not here", job=job.id)
+            generations = await self._generations(tx, source)
+            named = await _named(tx, source, job)
+        if isinstance(request, TakeSnapshot) and request.dataset not in generations:
+            raise PeerRefused("only a generation of the source is snapshotted", job=job.id)
+        await self._check(request, generations, named)
 
-    async def _check(self, container: Container, request: PeerRequest) -> None:
-        """What the request names must lie in what the source's generations stand on. Letting go
-        of holds is exempt: a job can only release its own, of whatever is still there."""
-        if isinstance(request, Release):
+    async def _generations(self, tx: Tx, container: Container) -> list[str]:
+        rows = await datasets.of_container(tx, container.id)
+        here = [row for row in rows if row.server_id == self._server_id and row.ready]
+        return sorted(row.path for row in here if row.role is Role.GENERATION)
+
+    async def _check(self, request: PeerRequest, paths: list[str], named: set[Guid]) -> None:
+        """The snapshots that the request names must lie in what these datasets and snapshots
+        stand on. Letting go of holds is exempt: a job can only release its own, of whatever is
+        still there. What is gone is nobody's: the storage says so itself."""
+        if isinstance(request, Release) or not request.guids:
             return
-        own = await self._own_paths(container)
-        if isinstance(request, TakeSnapshot) and request.path not in own:
-            raise PeerRefused("only a generation of the source is snapshotted", path=request.path)
-        reach = await self._reach(own)
-        if request.path is not None and request.path not in reach.datasets:
-            raise PeerRefused("the dataset is not the source's", dataset=request.path)
-        known = {snapshot.guid for snapshot in reach.snapshots()}
-        strange = set(request.guids) - known
+        own = await self._storage.inspect(paths)
+        points = named.union(
+            (snapshot.guid for snapshot in own.snapshots()),
+            (dataset.origin for dataset in own if dataset.origin is not None),
+        )
+        reach = await self._storage.lineage(sorted(points))
+        if isinstance(request, StreamRequest | GetTreeRoot):
+            allowed = up_to(reach, points)
+        else:
+            allowed = {snapshot.guid for snapshot in reach.snapshots()}
+        strange = set(request.guids) - allowed
         if not strange:
             return
-        everything = await self._storage.forest()
-        if any(everything.find(guid) for guid in strange):
+        everything = await self._storage.lineage(sorted(strange))
+        if strange & {snapshot.guid for snapshot in everything.snapshots()}:
             raise PeerRefused("a snapshot is not the source's", snapshots=sorted(strange))
-        raise SnapshotMissing("a snapshot is gone", snapshots=sorted(strange))
+        if not isinstance(request, GetLineage | GetSize):  # these do without what is gone
+            raise SnapshotMissing("a snapshot is gone", snapshots=sorted(strange))
 
-    async def _own_paths(self, container: Container) -> list[str]:
-        async with self._db.read() as tx:
-            rows = await datasets.of_container(tx, container.id)
-        return sorted(row.path for row in rows if row.server_id == self._server_id and row.ready)
 
-    async def _reach(self, paths: list[str]) -> Forest:
-        """Everything that the container's generations stand on."""
-        found = Forest()
-        for path in paths:
-            if path in found.datasets:
-                continue
-            try:
-                lineage = await self._storage.lineage(path)
-            except DatasetMissing:
-                continue  # a retired generation that was just collected
-            found = Forest({**found.datasets, **lineage.datasets})
-        return found
+def up_to(forest: Forest, points: Iterable[Guid]) -> set[Guid]:
+    """The lineages of all these snapshots."""
+    index = {snapshot.guid: snapshot for snapshot in forest.snapshots()}
+    newest: dict[str, int] = {}
+    for point in points:
+        at: Guid | None = point
+        while at is not None and (snapshot := index.get(at)) is not None:
+            known = newest.get(snapshot.dataset)
+            newest[snapshot.dataset] = max(snapshot.order, known or 0)
+            # Whoever came by here before has gone on to the root.
+            at = forest.datasets[snapshot.dataset].origin if known is None else None
+    return {one.guid for one in index.values() if one.order <= newest.get(one.dataset, -1)}
+
+
+async def _named(tx: Tx, source: Container, job: Job) -> set[Guid]:
+    """What the catalogue has of a container's snapshots, wherever they lie by now; also what is
+    off its list, but which a job may still read that has begun; and what this job names."""
+    taken = await snapshots.guids(tx, source.server_id, source.id)
+    given = job.params.get("guid")
+    also = {given} if isinstance(given, str) else set()
+    return taken | await user_snapshots.guids(tx, source.id) | also
 
 
 def _may_pull(job: Job, peer_id: str) -> bool:

@@ -63,6 +63,16 @@ BESIDE = frozenset({JobType.SNAPSHOT_DELETE, JobType.EXPIRE})
 """Jobs that change a container's list of snapshots and nothing else: they run beside whatever
 else the container is busy with."""
 
+SHORT = BESIDE | {
+    JobType.SNAPSHOT,
+    JobType.RESTORE,
+    JobType.START,
+    JobType.STOP,
+    JobType.RESTART,
+    JobType.DELETE,
+}
+"""Jobs that move no bytes between servers: none of them waits until those that do have ended."""
+
 
 class JobState(StrEnum):
     """Where a job stands; `states.py` has the arrows."""

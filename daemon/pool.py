@@ -6,7 +6,7 @@ import asyncio
 
 from daemon import lines, logs
 from daemon.children import Child
-from daemon.model import Job
+from daemon.model import SHORT, Job, JobType
 
 log = logs.get(__name__)
 
@@ -21,38 +21,42 @@ LOST: lines.Message = {
 
 
 class Pool:
-    """At most `size` workers, each with one job at a time."""
+    """Workers with one job each: at most `size` that may take long, and one more job, so that a
+    short one never waits behind transfers."""
 
     def __init__(self, config_path: str, size: int) -> None:
         self._config_path = config_path
         self._size = size
         self._idle: list[Child] = []
         self._busy: dict[str, Child] = {}
-        self._starting = 0
+        self._in_hand: dict[str, JobType] = {}
 
     @property
-    def free(self) -> int:
-        """How many more jobs may begin now."""
-        return self._size - len(self._busy) - self._starting
+    def open_to(self) -> frozenset[JobType]:
+        """The types of which a job may begin now."""
+        if len(self._in_hand) > self._size:
+            return frozenset()
+        long = [job_type for job_type in self._in_hand.values() if job_type not in SHORT]
+        return frozenset(JobType) if len(long) < self._size else SHORT
 
     async def warm(self) -> None:
         """Starts a first worker, so that the first job need not wait for it."""
-        self._starting += 1
-        try:
-            self._idle.append(await self._start())
-        finally:
-            self._starting -= 1
+        self._idle.append(await self._start())
 
     async def run(self, job: Job) -> lines.Message:
         """Has a worker carry the job out; returns what it said, or LOST when it died."""
-        self._starting += 1
+        self._in_hand[job.id] = job.type
+        try:
+            return await self._run(job)
+        finally:
+            del self._in_hand[job.id]
+
+    async def _run(self, job: Job) -> lines.Message:
         try:
             child = await self._take()
         except OSError as error:
             log.error("cannot start a worker", reason=str(error))
             return LOST
-        finally:
-            self._starting -= 1
         self._busy[job.id] = child
         try:
             child.tell({"job": job.id})

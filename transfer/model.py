@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 Guid = str
 
@@ -84,13 +85,12 @@ class Forest:
 
     def find(self, guid: Guid) -> Snapshot | None:
         """The snapshot with this guid; partial datasets do not count."""
-        for dataset in self.datasets.values():
-            if dataset.partial:
-                continue
-            for snapshot in dataset.snapshots:
-                if snapshot.guid == guid:
-                    return snapshot
-        return None
+        return self._by_guid.get(guid)
+
+    @cached_property
+    def _by_guid(self) -> dict[Guid, Snapshot]:
+        whole = (dataset for dataset in self.datasets.values() if not dataset.partial)
+        return {snapshot.guid: snapshot for dataset in whole for snapshot in dataset.snapshots}
 
     def lineage(self, guid: Guid) -> list[Snapshot]:
         """The snapshot, then those before it in its dataset, then those of its origin's dataset

@@ -5,19 +5,19 @@ The rules (ARCHITECTURE.md, *Planning*):
 1. A snapshot whose guid is here already costs nothing.
 2. The base of a send is the newest snapshot of the wanted one's lineage that is here. Within one
    dataset any older snapshot serves. Across datasets only the clone's direct origin does, as far
-   as every backend can: so what lies below is shipped first, root first, level by level, and an
-   ancestor that two containers share travels once.
+   as every backend can: so what lies below is shipped first, root first, oldest first, and an
+   ancestor that two branches or two containers share travels once.
 3. Where nothing of the lineage is here, the root goes in full. A content diff needs its base on
    this side alone, so there any snapshot of the same dataset's mirrors will do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from transfer.errors import SourceChanged
-from transfer.model import Forest, Guid, Landing, Plan, Snapshot, Step, StepKind
+from transfer.model import Dataset, Forest, Guid, Landing, Plan, Snapshot, Step, StepKind
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Here:
     """What this server has of the lineages in question.
 
     `mirrors` names, for a dataset of the source, the datasets here that replicate it (the same
-    generation), newest last: where content diff may look for a base outside the lineage.
+    generation), newest last: where content diff may look for a base outside the lineage. `bases`
+    limits what of all this may be a base; None does not.
     """
 
     forest: Forest
     mirrors: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    bases: Set[Guid] | None = None
 
 
-def plan(
-    source: Forest, wanted: Sequence[Guid], here: Here, *, native: bool, full: bool = False
-) -> Plan:
-    """The steps that are missing, in order. `full` asks for whole sends, without a base.
+def plan(source: Forest, wanted: Sequence[Guid], here: Here, *, native: bool) -> Plan:
+    """The steps that are missing, in order: root first, and oldest first in each dataset.
 
     Raises SourceChanged where the source lost what is wanted or what it stands on.
     """
@@ -44,60 +44,82 @@ def plan(
         for snapshot in here.forest.snapshots()
         if not here.forest.datasets[snapshot.dataset].partial
     }
+    bases = have if here.bases is None else have & here.bases
+    missing = {snapshot.guid: snapshot for snapshot in _wanted(source, wanted, have)}
+    if here.bases is None:
+        _add_origins(source, missing, have, native)
     steps: list[Step] = []
-    for snapshot in _missing(source, wanted, set() if full else have, full):
-        if snapshot.guid not in have:
-            base = None if full else _base(source, snapshot, have)
-            steps.append(_step(snapshot, base, here if not full else Here(Forest()), native))
-            have.add(snapshot.guid)
+    known = bases | missing.keys()
+    for dataset in _roots_first(source, {snapshot.dataset for snapshot in missing.values()}):
+        base = dataset.origin if dataset.origin in known else None
+        for snapshot in dataset.snapshots:
+            if snapshot.guid in missing:
+                steps.append(_step(snapshot, base, here, native))
+            if snapshot.guid in known:
+                base = snapshot.guid
     return Plan(tuple(steps))
 
 
-def _missing(source: Forest, wanted: Sequence[Guid], have: set[Guid], full: bool) -> list[Snapshot]:
-    """What must come: the wanted snapshots, and below them, level by level, the origins of
-    those that have no base of their own dataset here. Root first, oldest first."""
-    found: dict[Guid, Snapshot] = {}
-    todo = list(wanted)
-    while todo:
-        guid = todo.pop()
-        if guid in have or guid in found:
-            continue
+def _wanted(source: Forest, wanted: Sequence[Guid], have: Set[Guid]) -> list[Snapshot]:
+    """The wanted snapshots that are not here."""
+    found = []
+    for guid in wanted:
         snapshot = source.find(guid)
+        if guid in have:
+            continue
         if snapshot is None:
             raise SourceChanged("the source no longer has the snapshot", guid=guid)
-        found[guid] = snapshot
+        found.append(snapshot)
+    return found
+
+
+def _add_origins(
+    source: Forest, missing: dict[Guid, Snapshot], have: Set[Guid], native: bool
+) -> None:
+    """Adds what must come below: level by level, the origins of those datasets of which the
+    oldest missing snapshot has no base in its own dataset here.
+
+    Content diff does without an origin that the source has let go of: there, clones do not pin.
+    """
+    oldest_here = _oldest(snapshot for snapshot in source.snapshots() if snapshot.guid in have)
+    todo = list(missing.values())
+    while todo:
+        snapshot = todo.pop()
         origin = source.datasets[snapshot.dataset].origin
-        if origin is not None and not full and not _older_here(source, snapshot, have):
-            todo.append(origin)
-    return sorted(found.values(), key=lambda s: (_depth(source, s.dataset), s.dataset, s.order))
+        has_base = oldest_here.get(snapshot.dataset, snapshot.order) < snapshot.order
+        if origin is None or has_base or origin in have or origin in missing:
+            continue
+        below = source.find(origin)
+        if below is not None:
+            missing[origin] = below
+            todo.append(below)
+        elif native:
+            raise SourceChanged("the source does not show the origin", guid=origin)
 
 
-def _older_here(source: Forest, snapshot: Snapshot, have: set[Guid]) -> Snapshot | None:
-    """The newest snapshot here that is older than this one in the same dataset."""
-    older = [
-        other
-        for other in source.datasets[snapshot.dataset].snapshots
-        if other.order < snapshot.order and other.guid in have
-    ]
-    return older[-1] if older else None
+def _oldest(snapshots: Iterable[Snapshot]) -> dict[str, int]:
+    """The lowest order among these snapshots, by dataset."""
+    found: dict[str, int] = {}
+    for snapshot in snapshots:
+        found[snapshot.dataset] = min(snapshot.order, found.get(snapshot.dataset, snapshot.order))
+    return found
 
 
-def _base(source: Forest, snapshot: Snapshot, have: set[Guid]) -> Guid | None:
-    older = _older_here(source, snapshot, have)
-    return older.guid if older else source.datasets[snapshot.dataset].origin
+def _roots_first(source: Forest, paths: Set[str]) -> list[Dataset]:
+    datasets = [source.datasets[path] for path in paths]
+    return sorted(datasets, key=lambda dataset: (_depth(source, dataset), dataset.path))
 
 
-def _depth(source: Forest, path: str) -> int:
+def _depth(source: Forest, dataset: Dataset) -> int:
     """How many origins lie below a dataset."""
-    depth, seen = 0, {path}
-    origin = source.datasets[path].origin
+    seen = {dataset.path}
+    origin = dataset.origin
     while origin is not None and (snapshot := source.find(origin)) is not None:
         if snapshot.dataset in seen:
             break
         seen.add(snapshot.dataset)
         origin = source.datasets[snapshot.dataset].origin
-        depth += 1
-    return depth
+    return len(seen)
 
 
 def _step(snapshot: Snapshot, base: Guid | None, here: Here, native: bool) -> Step:
@@ -118,7 +140,9 @@ def _step(snapshot: Snapshot, base: Guid | None, here: Here, native: bool) -> St
 def _content_base(source_path: str, here: Here) -> Guid | None:
     for path in reversed(here.mirrors.get(source_path, ())):
         dataset = here.forest.datasets.get(path)
-        if dataset is not None and dataset.head is not None and not dataset.partial:
+        if dataset is None or dataset.head is None or dataset.partial:
+            continue
+        if here.bases is None or dataset.head.guid in here.bases:
             return dataset.head.guid
     return None
 

@@ -104,7 +104,9 @@ class Replication:
         self._storage = storage
         self._ledger = ledger
         self._on_progress = on_progress
-        self._seen = Forest()
+        self._held_here: set[Guid] = set()
+        self._held_there: set[Guid] = set()
+        self._shipped: set[Guid] = set()
         self._done_bytes = 0
         self._total_bytes = 0
 
@@ -118,16 +120,18 @@ class Replication:
         planned = False
         for _ in range(ROUNDS_MAX):
             began = time.monotonic()
-            outcome.source, here, todo = await self._look(request, native)
+            source = outcome.source = await self._source.lineage(request.wanted)
+            here = await self._look(source, request.full)
+            todo = plan(source, request.wanted, here, native=native)
             outcome.plan_seconds += time.monotonic() - began
             outcome.held |= todo.guids
-            await self._hold(request.tag, outcome.held, here.forest)
+            await self._hold(request.tag, outcome.held, source, here.forest)
             if not todo.steps:
                 return outcome
             if not planned:
                 await self._reckon(todo, request.reserve_bytes)
                 planned = True
-            receipt = await self._take_turn(todo.steps[0], request, native)
+            receipt = await self._take_turn(todo.steps[0], source, request)
             if receipt is not None:
                 outcome.receipts.append(receipt)
         raise SourceChanged("the plan does not converge", rounds=ROUNDS_MAX)
@@ -138,22 +142,25 @@ class Replication:
             raise CannotExpress("the backends differ", source=theirs.kind, target=ours.kind)
         return ours.native
 
-    async def _look(self, request: Request, native: bool) -> tuple[Forest, Here, Plan]:
-        source = self._seen = await self._source.lineage(request.wanted)
+    async def _look(self, source: Forest, full: bool) -> Here:
         mirrors = await self._ledger.mirrors(source)
         paths = sorted({path for group in mirrors.values() for path in group})
-        here = Here(await self._storage.inspect(paths), mirrors)
-        return source, here, plan(source, request.wanted, here, native=native, full=request.full)
+        forest = await self._storage.inspect(paths)
+        return Here(forest, mirrors, bases=self._shipped if full else None)
 
-    async def _hold(self, tag: str, guids: set[Guid], here: Forest) -> None:
+    async def _hold(self, tag: str, guids: set[Guid], source: Forest, here: Forest) -> None:
         """Holds, before use, what the plan reads on the source and stands on here.
 
         A content diff may stand on a base that the source has let go.
         """
-        ours = sorted(guid for guid in guids if here.find(guid))
-        await self._storage.hold(ours, tag)
-        theirs = sorted(guid for guid in guids if self._seen.find(guid))
-        await self._source.hold(theirs, tag)
+        ours = {guid for guid in guids - self._held_here if here.find(guid)}
+        theirs = {guid for guid in guids - self._held_there if source.find(guid)}
+        if ours:
+            await self._storage.hold(sorted(ours), tag)
+            self._held_here |= ours
+        if theirs:
+            await self._source.hold(sorted(theirs), tag)
+            self._held_there |= theirs
 
     async def _reckon(self, todo: Plan, reserve_bytes: int) -> None:
         """The total for progress, and whether there is room: before the first byte moves."""
@@ -167,10 +174,12 @@ class Replication:
             )
         self._on_progress(Progress(0, self._total_bytes))
 
-    async def _take_turn(self, step: Step, request: Request, native: bool) -> Receipt | None:
-        """Ships the step, unless another job did so while this one waited for its turn."""
+    async def _take_turn(self, step: Step, source: Forest, request: Request) -> Receipt | None:
+        """Ships the step, unless another job did so while this one waited for its turn. What
+        it reads on the source is held and as it was, so only this side is looked at again."""
         async with self._ledger.turn(step):
-            source, here, todo = await self._look(request, native)
+            here = await self._look(source, request.full)
+            todo = plan(source, [step.snapshot], here, native=step.kind is not StepKind.CONTENT)
             if not todo.steps or todo.steps[0].snapshot != step.snapshot:
                 return None
             placed = place(todo.steps[0], source, here.forest)
@@ -188,6 +197,8 @@ class Replication:
         if snapshot.guid != step.snapshot:
             raise VerifyMismatch("another snapshot arrived", wanted=step.snapshot)
         await self._storage.hold([snapshot.guid], tag)
+        self._held_here.add(snapshot.guid)
+        self._shipped.add(snapshot.guid)
         await self._ledger.landed(step, path)
         return Receipt(step, snapshot, self._done_bytes - before)
 

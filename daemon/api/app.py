@@ -48,6 +48,8 @@ ROUTES: tuple[AnyRoute, ...] = (
     *jobs.ROUTES,
 )
 
+NAME_PATTERN = "{name:[^/]+}"  # aiohttp's own pattern lets no braces in, which an alias may have
+
 logger = structlog.get_logger()
 
 
@@ -59,7 +61,8 @@ def make_app(deps: Deps) -> web.Application:
         client_max_size=deps.config.limits.body_bytes,
     )
     for route in ROUTES:
-        app.router.add_route(route.method, BASE_PATH + route.path, endpoint(route, deps, gate))
+        path = BASE_PATH + route.path.replace("{name}", NAME_PATTERN)
+        app.router.add_route(route.method, path, endpoint(route, deps, gate))
     probes = Probes(deps, telemetry)
     app.router.add_route("GET", "/healthz", probes.healthz)
     app.router.add_route("GET", "/readyz", probes.readyz)

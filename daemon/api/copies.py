@@ -108,7 +108,12 @@ def _state_params(state: UserSnapshot | None) -> Json:
     """What the job is told of the snapshot, which may be deleted before it ends."""
     if state is None:
         return {}
-    return {"snapshot": state.id, "guid": state.guid, "sequence": state.sequence}
+    return {
+        "snapshot": state.id,
+        "guid": state.guid,
+        "sequence": state.sequence,
+        "taken_at": state.created_at.isoformat(),
+    }
 
 
 def _copied(

@@ -111,6 +111,17 @@ def age(value: object, now: datetime | None = None) -> str:
     return "just now" if passed < 5 else f"{passed:.0f} s ago"
 
 
+def ahead(value: object, now: datetime | None = None) -> str:
+    """How far away a time of the API is: `in 3 d`, or `over`."""
+    if not isinstance(value, str):
+        return "-"
+    left = (datetime.fromisoformat(value) - (now or datetime.now(UTC))).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= length:
+            return f"in {left // length:.0f} {unit}"
+    return "over"
+
+
 def _cell(value: str) -> Text:
     """Text as it is: what a user wrote is never read as markup or as control characters."""
     shown = "".join(

@@ -139,8 +139,15 @@ async def request_cancel(tx: Tx, job_id: str) -> Job | None:
     return await rows.one(tx, Job, asked)
 
 
-async def claim(tx: Tx, server_id: str, now: datetime, lease_until: datetime) -> Job | None:
-    """Begin the next attempt of the oldest job of this server that may run; None for none.
+async def claim(
+    tx: Tx,
+    server_id: str,
+    now: datetime,
+    lease_until: datetime,
+    types: Collection[JobType] = tuple(JobType),
+) -> Job | None:
+    """Begin the next attempt of the oldest job of this server and these types that may run; None
+    for none.
 
     The jobs of a container run one after the other in their order, but for those that run beside
     others. A delete also waits for older jobs that read the container. A job that is to be
@@ -151,6 +158,7 @@ async def claim(tx: Tx, server_id: str, now: datetime, lease_until: datetime) ->
     ready = select(jobs).where(
         jobs.c.server_id == server_id,
         jobs.c.state == JobState.QUEUED,
+        jobs.c.type.in_(sorted(types)),
         ~jobs.c.cancel_requested,
         due,
         or_(

@@ -58,6 +58,16 @@ async def on_server(tx: Tx, server_id: str) -> list[SnapshotRow]:
     return await rows.every(tx, SnapshotRow, wanted.order_by(snapshots.c.sequence))
 
 
+async def guids(tx: Tx, server_id: str, container_id: str) -> set[Guid]:
+    """The guids of the snapshots that were taken of a container on a server."""
+    wanted = select(snapshots.c.guid).where(
+        snapshots.c.server_id == server_id,
+        snapshots.c.container_id == container_id,
+        snapshots.c.guid.is_not(None),
+    )
+    return set((await tx.execute(wanted)).scalars())
+
+
 async def delete(tx: Tx, snapshot_id: str) -> None:
     """Forget a snapshot, after it was destroyed."""
     await tx.execute(delete_from(snapshots).where(snapshots.c.id == snapshot_id))

@@ -56,6 +56,12 @@ async def had(tx: Tx, container_id: str) -> set[str]:
     return set((await tx.execute(ids)).scalars())
 
 
+async def guids(tx: Tx, container_id: str) -> set[Guid]:
+    """The guids of all snapshots that a container lists, or inherited and dropped."""
+    wanted = select(user_snapshots.c.guid).where(user_snapshots.c.container_id == container_id)
+    return set((await tx.execute(wanted)).scalars())
+
+
 async def change(tx: Tx, container_id: str, snapshot_id: str, **columns: object) -> bool:
     """Set columns of an entry; False where it is not listed."""
     entry = update(user_snapshots).where(_is(container_id, snapshot_id), _is_listed)

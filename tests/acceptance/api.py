@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+import pytest
 
 JOB_SECONDS = 120.0
 WAIT_SECONDS = 20
@@ -24,6 +27,14 @@ class Refused(Exception):
         super().__init__(f"{status} {answer}")
         self.status = status
         self.code = answer.get("code")
+
+
+@contextlib.contextmanager
+def refuses(status: int, code: str) -> Iterator[None]:
+    """What is asked within is refused in this way."""
+    with pytest.raises(Refused) as refused:
+        yield
+    assert (refused.value.status, refused.value.code) == (status, code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +89,19 @@ class Api:
         await self.done(job_id)
         return str(data["id"])
 
-    async def start_copy(self, source_id: str, server_id: str | None = None) -> Started:
-        """Asks for a copy."""
-        body = {"target_project_id": self.project_id, "target_server_id": server_id}
+    async def start_copy(
+        self, source_id: str, server_id: str | None = None, **fields: object
+    ) -> Started:
+        """Asks for a copy; `fields` are those of the page, `source_snapshot` among them."""
+        body = {"target_project_id": self.project_id, "target_server_id": server_id, **fields}
         data, job_id = await self._ask("POST", f"/containers/{source_id}/copy", body)
         return Started(str(data["id"]), job_id)
 
-    async def copy(self, source_id: str, server_id: str | None = None) -> tuple[str, Json]:
+    async def copy(
+        self, source_id: str, server_id: str | None = None, **fields: object
+    ) -> tuple[str, Json]:
         """Copies and waits; the copy's id and the job."""
-        started = await self.start_copy(source_id, server_id)
+        started = await self.start_copy(source_id, server_id, **fields)
         return started.container_id, await self.done(started.job_id)
 
     async def start_sync(self, copy_id: str) -> Started:
@@ -103,6 +118,28 @@ class Api:
         _, job_id = await self._ask("DELETE", f"/containers/{container_id}", {})
         return await self.done(job_id)
 
+    async def snapshots(self, container_id: str) -> list[Json]:
+        """What the container lists, newest first."""
+        return list((await self.call("GET", f"/containers/{container_id}/snapshots"))["snapshots"])
+
+    async def snapshot(self, container_id: str, **fields: object) -> Json:
+        """Takes a snapshot; the entry that is listed then. `fields`: `alias`, `expiry`."""
+        data = await self.call("POST", f"/containers/{container_id}/snapshots", **fields)
+        return dict(data["snapshot"])
+
+    async def restore(self, container_id: str, name: str) -> Json:
+        """Restores a snapshot, called by its name or alias; the answer's data."""
+        return await self.call("PATCH", f"/containers/{container_id}/snapshots/{name}")
+
+    async def set_alias(self, container_id: str, name: str, alias: str | None) -> Json:
+        """Gives a snapshot an alias, or takes it away; the entry."""
+        path = f"/containers/{container_id}/snapshots/{name}/alias"
+        return dict((await self.call("PATCH", path, alias=alias))["snapshot"])
+
+    async def delete_snapshot(self, container_id: str, name: str) -> Json:
+        """Deletes a snapshot; the answer's data."""
+        return await self.call("DELETE", f"/containers/{container_id}/snapshots/{name}")
+
     async def container(self, container_id: str) -> Json:
         """The container object."""
         return await self.call("GET", f"/containers/{container_id}")
@@ -118,6 +155,11 @@ class Api:
     async def job(self, job_id: str) -> Json:
         """The job as it stands."""
         return await self.call("GET", f"/jobs/{job_id}")
+
+    async def jobs(self, container_id: str, kind: str) -> list[Json]:
+        """A container's jobs of one type, newest first."""
+        path = f"/jobs?container_id={container_id}&type={kind}&limit=100"
+        return list((await self.call("GET", path))["jobs"])
 
     async def wait(self, job_id: str, seconds: float = JOB_SECONDS) -> Json:
         """The job once it has ended. A server that is away for a while is asked again."""

@@ -13,19 +13,22 @@ from transfer.plan import Here, place, plan
 
 @st.composite
 def forests(draw: st.DrawFn) -> Forest:
-    """A chain of clones: up to five levels with up to five snapshots each."""
+    """A tree of clones, as a history with restores in it has: up to six datasets with up to five
+    snapshots each, every one but the first a clone of any snapshot before it."""
     datasets: list[Dataset] = []
-    guid = 0
-    origin: str | None = None
-    for level in range(draw(st.integers(1, 5))):
-        path = f"mirrors/{level}"
-        snapshots = []
-        for order in range(draw(st.integers(1, 5))):
-            guid += 1
-            snapshots.append(Snapshot(str(guid), f"h-{guid:024}", path, order))
+    made: list[Snapshot] = []
+    numbers = draw(st.permutations(range(6)))  # so that no order of names helps
+    for at in range(draw(st.integers(1, 6))):
+        path = f"mirrors/{numbers[at]}"
+        origin = draw(st.sampled_from(made)).guid if made else None
+        first = len(made) + 1
+        snapshots = [
+            Snapshot(str(guid), f"h-{guid:024}", path, guid)
+            for guid in range(first, first + draw(st.integers(1, 5)))
+        ]
+        made += snapshots
         datasets.append(Dataset(path, origin, tuple(snapshots)))
-        origin = draw(st.sampled_from(snapshots)).guid
-    return Forest.of(datasets)
+    return Forest.of(draw(st.permutations(datasets)))
 
 
 class Target:
@@ -53,27 +56,81 @@ class Target:
         self.forest = Forest({**self.forest.datasets, changed.path: changed})
 
 
+def some_of(data: st.DataObject, source: Forest) -> list[str]:
+    """Snapshots of any branches, in any order."""
+    guids = [snapshot.guid for snapshot in source.snapshots()]
+    return data.draw(st.lists(st.sampled_from(guids), min_size=1, unique=True))
+
+
+def carry_out(steps: tuple[Step, ...], source: Forest, target: Target) -> None:
+    for step in steps:
+        target.receive(place(step, source, target.forest), source)
+
+
 @given(st.data(), forests())
 def test_every_plan_can_be_carried_out_and_brings_all_that_is_wanted(
     data: st.DataObject, source: Forest
 ) -> None:
-    guids = [snapshot.guid for snapshot in source.snapshots()]
     target = Target(Forest())
     for _ in range(data.draw(st.integers(1, 4))):
-        wanted = sorted(data.draw(st.sets(st.sampled_from(guids), min_size=1)), key=int)
+        wanted = some_of(data, source)
         before = {snapshot.guid for snapshot in target.forest.snapshots()}
         steps = plan(source, wanted, Here(target.forest), native=True).steps
-        assert not {step.snapshot for step in steps} & before, "nothing is shipped twice"
-        for step in steps:
-            target.receive(place(step, source, target.forest), source)
+        shipped = [step.snapshot for step in steps]
+        assert len(shipped) == len(set(shipped)), "nothing is shipped twice"
+        assert not set(shipped) & before
+        carry_out(steps, source, target)
         here = {snapshot.guid for snapshot in target.forest.snapshots()}
         assert set(wanted) <= here
         assert plan(source, wanted, Here(target.forest), native=True).steps == ()
 
 
 @given(st.data(), forests())
+def test_a_plan_that_is_made_anew_after_each_step_is_the_same_plan(
+    data: st.DataObject, source: Forest
+) -> None:
+    """As replication does; also where nothing that was here before may be a base."""
+    full = data.draw(st.booleans())
+    target, shipped = Target(Forest()), set[str]()
+    carry_out(
+        plan(source, some_of(data, source), Here(Forest()), native=True).steps, source, target
+    )
+    wanted = some_of(data, source)
+
+    def here() -> Here:
+        return Here(target.forest, bases=frozenset(shipped) if full else None)
+
+    expected = plan(source, wanted, here(), native=True).steps
+    for step in expected:
+        again = plan(source, wanted, here(), native=True).steps
+        assert again[0] == step
+        carry_out(again[:1], source, target)
+        shipped.add(step.snapshot)
+    assert plan(source, wanted, here(), native=True).steps == ()
+    assert set(wanted) <= {snapshot.guid for snapshot in target.forest.snapshots()}
+
+
+@given(st.data(), forests())
+def test_the_base_is_the_nearest_that_is_here(data: st.DataObject, source: Forest) -> None:
+    """An older snapshot of the same dataset, else the direct origin; nothing in between."""
+    have: list[str] = []
+    for step in plan(source, some_of(data, source), Here(Forest()), native=True).steps:
+        dataset = source.datasets[step.source]
+        at = [snapshot.guid for snapshot in dataset.snapshots].index(step.snapshot)
+        older = [one.guid for one in dataset.snapshots[:at] if one.guid in have]
+        assert step.base == (older[-1] if older else dataset.origin)
+        have.append(step.snapshot)
+
+
+@given(st.data(), forests())
 def test_a_root_travels_in_full_at_most_once(data: st.DataObject, source: Forest) -> None:
-    guids = [snapshot.guid for snapshot in source.snapshots()]
-    wanted = sorted(data.draw(st.sets(st.sampled_from(guids), min_size=1)), key=int)
-    steps = plan(source, wanted, Here(Forest()), native=True).steps
+    steps = plan(source, some_of(data, source), Here(Forest()), native=True).steps
     assert [step.base for step in steps].count(None) == 1
+
+
+@given(st.data(), forests())
+def test_in_full_only_what_is_wanted_comes(data: st.DataObject, source: Forest) -> None:
+    wanted = some_of(data, source)
+    steps = plan(source, wanted, Here(Forest(), bases=frozenset()), native=True).steps
+    assert sorted(step.snapshot for step in steps) == sorted(wanted)
+    assert all(step.base is None or step.base in wanted for step in steps)

@@ -1,10 +1,9 @@
-"""A container's own identity, and the traps that a tenant can set for whoever writes it."""
+"""A container's own identity in a tree as most have it; test_identity_traps.py has the others."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import asyncssh
@@ -151,95 +150,10 @@ def test_the_ssh_directory_is_made_where_root_is(tree: Path) -> None:
     assert (tree / "root").stat().st_mtime_ns == 2_000_000_003
 
 
-def test_an_empty_tree_stays_empty(tmp_path: Path) -> None:
-    put_identity(str(tmp_path), OWN)
-    assert os.listdir(tmp_path) == []
-
-
 def test_no_machine_id_where_there_was_none(tree: Path) -> None:
     (tree / "etc/machine-id").unlink()
     put_identity(str(tree), OWN)
     assert not (tree / "etc/machine-id").exists()
-
-
-def _emptied(path: Path) -> Path:
-    for entry in path.rglob("*"):
-        if not entry.is_dir():
-            entry.unlink()
-    for entry in sorted(path.rglob("*"), reverse=True):
-        entry.rmdir()
-    path.rmdir()
-    return path
-
-
-def _to_server(path: Path, tree: Path) -> None:
-    path.symlink_to(tree.parent / "etc")
-
-
-def _upward(path: Path, tree: Path) -> None:
-    path.symlink_to("../../..")
-
-
-def _beside(path: Path, tree: Path) -> None:
-    path.symlink_to(os.path.relpath(tree.parent / "etc", path.parent))
-
-
-def _inside(path: Path, tree: Path) -> None:
-    path.symlink_to(os.path.relpath(tree / "usr/lib", path.parent))
-
-
-def _magic(path: Path, tree: Path) -> None:
-    path.symlink_to(f"/proc/self/root{tree.parent}/etc")
-
-
-def _fifo(path: Path, tree: Path) -> None:
-    os.mkfifo(path)
-
-
-def _to_fifo(path: Path, tree: Path) -> None:
-    os.mkfifo(tree / "fifo")
-    path.symlink_to(tree / "fifo")
-
-
-def _file(path: Path, tree: Path) -> None:
-    path.write_text("no directory")
-
-
-@pytest.mark.parametrize(
-    "plant", [_to_server, _upward, _beside, _inside, _magic, _fifo, _to_fifo, _file]
-)
-@pytest.mark.parametrize("where", ["etc", "etc/ssh", "root", "root/.ssh"])
-def test_a_trap_in_place_of_a_directory(
-    tree: Path, where: str, plant: Callable[[Path, Path], None]
-) -> None:
-    _plant_host_keys(tree, "ed25519")
-    plant(_emptied(tree / where), tree)
-    own = {f"tree/{path}" for path in IDENTITY_PATHS} - {f"tree/{where}"}
-    before = _records(tree.parent)
-    put_identity(str(tree), OWN)
-    after = _records(tree.parent)
-    assert set(after) - own == set(before) - own
-    assert {name: after[name] for name in set(before) - own} == {
-        name: before[name] for name in set(before) - own
-    }
-    assert not any(name.startswith(f"tree/{where}/") for name in after)
-    read_host_keys(str(tree))
-
-
-@pytest.mark.parametrize("plant", [_to_server, _upward, _beside, _fifo, _to_fifo])
-@pytest.mark.parametrize(
-    "where",
-    ["etc/hostname", "etc/machine-id", "etc/ssh/ssh_host_ed25519_key", "root/.ssh/authorized_keys"],
-)
-def test_a_trap_in_place_of_a_file_is_replaced(
-    tree: Path, where: str, plant: Callable[[Path, Path], None]
-) -> None:
-    (tree / where).unlink(missing_ok=True)
-    plant(tree / where, tree)
-    server = _records(tree.parent / "etc")
-    put_identity(str(tree), OWN)
-    assert _records(tree.parent / "etc") == server
-    assert stat.S_ISREG((tree / where).lstat().st_mode)
 
 
 def test_a_hard_link_to_the_server_is_cut_not_written(tree: Path) -> None:
@@ -248,23 +162,3 @@ def test_a_hard_link_to_the_server_is_cut_not_written(tree: Path) -> None:
     put_identity(str(tree), OWN)
     assert (tree.parent / "etc/hostname").read_text() == "the server's\n"
     assert (tree / "etc/hostname").read_text() == "copy-one\n"
-
-
-def test_a_directory_in_place_of_a_file_stays(tree: Path) -> None:
-    (tree / "etc/hostname").unlink()
-    (tree / "etc/hostname").mkdir()
-    (tree / "etc/hostname/below").write_text("a tenant's")
-    put_identity(str(tree), OWN)
-    assert (tree / "etc/hostname/below").read_text() == "a tenant's"
-    assert (tree / "etc/machine-id").read_bytes() == b""
-
-
-def test_host_keys_that_are_no_files_are_not_read(tree: Path) -> None:
-    _plant_host_keys(tree, "ed25519")
-    (tree / "etc/ssh/ssh_host_ed25519_key").unlink()
-    os.mkfifo(tree / "etc/ssh/ssh_host_ed25519_key")
-    for kind in ("rsa", "ecdsa"):
-        (tree / f"etc/ssh/ssh_host_{kind}_key.pub").write_text("public")
-    (tree / "etc/ssh/ssh_host_rsa_key").symlink_to(tree.parent / "etc/hostname")
-    (tree / "etc/ssh/ssh_host_ecdsa_key").write_bytes(bytes(65537))
-    assert read_host_keys(str(tree)) == ()

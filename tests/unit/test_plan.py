@@ -67,10 +67,58 @@ def test_several_wanted_share_their_ancestors() -> None:
     ]
 
 
+# --- whole sends ---------------------------------------------------------------------------------
+
+
+def in_full(here: Dataset | None = None, shipped: str = "", mirrors: str = "mirrors/m") -> Here:
+    """A server that uses nothing as a base but what was shipped just now."""
+    forest = Forest.of([here] if here else [])
+    return Here(forest, {"containers/p/g": (mirrors,)}, bases=frozenset(shipped))
+
+
 def test_full_asks_for_no_base() -> None:
-    here = Here(Forest.of([MIRROR]))
-    found = plan(Forest.of([PROD]), ["3"], here, native=True, full=True)
+    found = plan(Forest.of([PROD]), ["3"], in_full(MIRROR), native=True)
     assert kinds(found.steps) == [("full", "3", None)]
+
+
+def test_a_history_in_full_is_one_whole_send_and_increments() -> None:
+    found = plan(Forest.of([PROD]), ["1", "2", "3"], in_full(), native=True)
+    assert kinds(found.steps) == [
+        ("full", "1", None),
+        ("incremental", "2", "1"),
+        ("incremental", "3", "2"),
+    ]
+
+
+def test_in_full_what_is_here_already_stays_and_serves_as_no_base() -> None:
+    """A guid exists once on a server."""
+    found = plan(Forest.of([PROD]), ["1", "2", "3"], in_full(MIRROR), native=True)
+    assert kinds(found.steps) == [("full", "3", None)]
+    here = in_full(dataset("mirrors/m", "1"))
+    found = plan(Forest.of([PROD]), ["1", "2", "3"], here, native=True)
+    assert kinds(found.steps) == [("full", "2", None), ("incremental", "3", "2")]
+
+
+def test_in_full_what_was_shipped_for_it_is_a_base_in_the_next_round() -> None:
+    here = in_full(MIRROR, shipped="2")
+    found = plan(Forest.of([PROD]), ["1", "2", "3"], here, native=True)
+    assert kinds(found.steps) == [("incremental", "3", "2")]
+
+
+def test_in_full_nothing_comes_that_is_not_wanted() -> None:
+    source = Forest.of([STAGING, MIRROR])
+    found = plan(source, ["9"], in_full(), native=True)
+    assert kinds(found.steps) == [("full", "9", None)]
+    found = plan(source, ["2", "9"], in_full(), native=True)
+    assert kinds(found.steps) == [("full", "2", None), ("incremental", "9", "2")]
+
+
+def test_a_content_diff_in_full_stands_on_no_mirror_either() -> None:
+    found = plan(Forest.of([PROD]), ["3"], in_full(MIRROR), native=False)
+    assert kinds(found.steps) == [("content-diff", "3", None)]
+
+
+# --- content diff --------------------------------------------------------------------------------
 
 
 def test_content_diff_stands_on_any_mirror_of_the_dataset() -> None:
@@ -90,6 +138,68 @@ def test_an_origin_that_the_source_does_not_show_is_named() -> None:
     with pytest.raises(SourceChanged) as caught:
         plan(Forest.of([STAGING]), ["9"], Here(Forest()), native=True)
     assert caught.value.evidence == {"guid": "2"}
+
+
+def test_content_diff_does_without_an_origin_that_the_source_let_go_of() -> None:
+    source = Forest.of([STAGING])
+    found = plan(source, ["9"], Here(Forest()), native=False)
+    assert kinds(found.steps) == [("content-diff", "9", None)]
+    found = plan(source, ["9"], Here(Forest.of([MIRROR])), native=False)
+    assert kinds(found.steps) == [("content-diff", "9", "2")]
+
+
+# --- a history -----------------------------------------------------------------------------------
+
+# u1 u2 u3, then u1 was restored, and u4 taken.
+BEFORE = dataset("containers/p/g1", "1", "2", "3")
+AFTER = dataset("containers/p/g2", "4", origin="1")
+RESTORED = Forest.of([AFTER, BEFORE])
+
+
+@pytest.mark.parametrize("wanted", ["1234", "4321", "4132"])
+def test_a_history_with_a_restore_in_it_comes_whole_each_snapshot_once(wanted: str) -> None:
+    found = plan(RESTORED, wanted, Here(Forest()), native=True)
+    assert kinds(found.steps) == [
+        ("full", "1", None),
+        ("incremental", "2", "1"),
+        ("incremental", "3", "2"),
+        ("incremental", "4", "1"),
+    ]
+
+
+def test_the_snapshot_on_the_branch_alone_brings_its_origin_and_nothing_else() -> None:
+    found = plan(RESTORED, ["4"], Here(Forest()), native=True)
+    assert kinds(found.steps) == [("full", "1", None), ("incremental", "4", "1")]
+
+
+def test_of_a_history_that_is_partly_here_the_rest_comes() -> None:
+    here = Here(Forest.of([dataset("mirrors/m", "1", "3")]))
+    found = plan(RESTORED, ["1", "2", "3", "4"], here, native=True)
+    assert kinds(found.steps) == [("incremental", "2", "1"), ("incremental", "4", "1")]
+
+
+def test_a_wanted_snapshot_older_than_all_that_is_here_needs_its_origin() -> None:
+    branch = dataset("containers/p/g2", "4", "5", origin="1")
+    source, here = Forest.of([branch, BEFORE]), Here(Forest.of([dataset("mirrors/b", "4")]))
+    assert kinds(plan(source, ["5"], here, native=True).steps) == [("incremental", "5", "4")]
+    here = Here(Forest.of([dataset("mirrors/b", "5")]))
+    assert kinds(plan(source, ["4"], here, native=True).steps) == [
+        ("full", "1", None),
+        ("incremental", "4", "1"),
+    ]
+
+
+def test_two_branches_share_what_they_stand_on() -> None:
+    source = Forest.of([BEFORE, AFTER, dataset("mirrors/x", "7", origin="1")])
+    found = plan(source, ["4", "7"], Here(Forest()), native=True)
+    assert kinds(found.steps) == [
+        ("full", "1", None),
+        ("incremental", "4", "1"),
+        ("incremental", "7", "1"),
+    ]
+
+
+# --- where it lands ------------------------------------------------------------------------------
 
 
 def step_of(source: Forest, wanted: str, here: Forest, native: bool = True) -> Step:
@@ -120,6 +230,14 @@ def test_a_clone_of_its_origin_gets_a_mirror_of_its_own() -> None:
     source, here = Forest.of([STAGING, MIRROR]), Forest.of([dataset("mirrors/x", "1", "2")])
     placed = place(step_of(source, "9", here), source, here)
     assert (placed.landing, placed.into) == (Landing.NEW, None)
+
+
+def test_a_wanted_snapshot_behind_a_mirrors_head_is_placed_on_a_branch() -> None:
+    """The copy synced before the history was asked for: the mirror is ahead of it."""
+    source, here = Forest.of([BEFORE]), Forest.of([dataset("mirrors/m", "1", "3")])
+    step = step_of(source, "2", here)
+    assert (step.kind, step.base) == (StepKind.INCREMENTAL, "1")
+    assert place(step, source, here).landing is Landing.BRANCH
 
 
 def test_content_diff_never_branches() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mounts import mounted
 from transfer import rootfs
 from transfer.rootfs import Root
 

@@ -117,7 +117,7 @@ class Answers:
             case messages.GetTraits():
                 return await source.traits()
             case messages.GetLineage():
-                return await source.lineage(request.dataset)
+                return await source.lineage(request.snapshots)
             case messages.TakeSnapshot():
                 return await source.snapshot(request.dataset, request.name, tag)
             case messages.Hold():

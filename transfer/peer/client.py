@@ -53,9 +53,9 @@ class PeerSource:
         """See `Source.traits`."""
         return await self._ask(messages.GetTraits(self._job_id), Traits)
 
-    async def lineage(self, path: str) -> Forest:
+    async def lineage(self, guids: Sequence[Guid]) -> Forest:
         """See `Source.lineage`."""
-        return await self._ask(messages.GetLineage(self._job_id, path), Forest)
+        return await self._ask(messages.GetLineage(self._job_id, tuple(guids)), Forest)
 
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         """See `Source.snapshot`. The peer makes the tag from the job's id itself."""

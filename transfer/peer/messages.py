@@ -36,11 +36,6 @@ class PeerRequest:
     job_id: str
 
     @property
-    def path(self) -> str | None:
-        """The dataset that it asks about by path."""
-        return None
-
-    @property
     def guids(self) -> tuple[Guid, ...]:
         """The snapshots that it asks about."""
         return ()
@@ -52,26 +47,10 @@ class GetTraits(PeerRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetRequest(PeerRequest):
-    """About one dataset."""
-
-    dataset: str
-
-    @property
-    def path(self) -> str | None:
-        """See PeerRequest."""
-        return self.dataset
-
-
-@dataclass(frozen=True, slots=True)
-class GetLineage(DatasetRequest):
-    """`Source.lineage`"""
-
-
-@dataclass(frozen=True, slots=True)
-class TakeSnapshot(DatasetRequest):
+class TakeSnapshot(PeerRequest):
     """`Source.snapshot`"""
 
+    dataset: str
     name: str
 
 
@@ -85,6 +64,11 @@ class SnapshotsRequest(PeerRequest):
     def guids(self) -> tuple[Guid, ...]:
         """See PeerRequest."""
         return self.snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class GetLineage(SnapshotsRequest):
+    """`Source.lineage`"""
 
 
 @dataclass(frozen=True, slots=True)

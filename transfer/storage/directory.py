@@ -63,9 +63,9 @@ class DirectoryStorage:
         """What the filesystem can do, as found at open."""
         return self._traits
 
-    async def lineage(self, path: str) -> Forest:
-        """The dataset and its origins. Raises DatasetMissing."""
-        return await blocking(self._layout.lineage, path)
+    async def lineage(self, guids: Sequence[Guid]) -> Forest:
+        """The datasets of these snapshots and those of their origins."""
+        return await blocking(self._layout.lineage, guids)
 
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         """A held snapshot of the live tree; see `Source.snapshot`."""
@@ -238,7 +238,7 @@ class DirectoryStorage:
         if base is None:
             return total
         between = 0
-        for snapshot in self._layout.lineage(wanted.path).lineage(step.snapshot):
+        for snapshot in self._layout.lineage([step.snapshot]).lineage(step.snapshot):
             if snapshot.guid == step.base:
                 return min(between, total)
             between += snapshot.unique_bytes

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -161,17 +161,16 @@ class Layout:
         """Everything under the root."""
         return Forest.of(dataset for path in self.paths() if (dataset := self.read(path)))
 
-    def lineage(self, path: str) -> Forest:
-        """The dataset, its origin's, and so on. Raises DatasetMissing."""
+    def lineage(self, guids: Iterable[Guid]) -> Forest:
+        """The datasets of these snapshots, those of their origins, and so on, as far as they are
+        here: an origin may be gone."""
         found: dict[str, Dataset] = {}
-        self.existing(path)
-        at: str | None = path
-        while at is not None and at not in found:
-            dataset = self.read(at)
-            if dataset is None:
-                break
-            found[at] = dataset
-            at = None if dataset.origin is None else self._path_of(dataset.origin)
+        todo = set(guids)
+        while todo:
+            paths = {snapshot.path for snapshot in self._find_some(todo)}
+            new = {path: dataset for path in paths - found.keys() if (dataset := self.read(path))}
+            found |= new
+            todo = {dataset.origin for dataset in new.values() if dataset.origin is not None}
         return Forest(found)
 
     def dataset_record(self, path: str) -> DatasetRecord:
@@ -189,15 +188,7 @@ class Layout:
 
     def find(self, guid: Guid) -> Located | None:
         """The snapshot with this guid; None where there is none."""
-        if guid in self._places:
-            found = self.located(*self._places[guid])
-            if found is not None and found.record.guid == guid:
-                return found
-        self._places = {
-            snapshot.guid: (snapshot.dataset, snapshot.name)
-            for snapshot in self.forest().snapshots()
-        }
-        return self.located(*self._places[guid]) if guid in self._places else None
+        return next(iter(self._find_some({guid})), None)
 
     def require(self, guid: Guid) -> Located:
         """The snapshot with this guid. Raises SnapshotMissing."""
@@ -217,9 +208,21 @@ class Layout:
         directory = os.path.join(self.dataset(path), "holds")
         return [held for held in _names(directory) if held.partition("@")[0] == name]
 
-    def _path_of(self, guid: Guid) -> str | None:
-        found = self.find(guid)
-        return None if found is None else found.path
+    def _find_some(self, guids: set[Guid]) -> list[Located]:
+        """Those of these snapshots that are here: where they were seen last, else anywhere."""
+        found = self._at_their_places(guids)
+        if len(found) < len(guids):
+            self._places = {
+                snapshot.guid: (snapshot.dataset, snapshot.name)
+                for snapshot in self.forest().snapshots()
+            }
+            found = self._at_their_places(guids)
+        return found
+
+    def _at_their_places(self, guids: set[Guid]) -> list[Located]:
+        places = [self._places[guid] for guid in guids if guid in self._places]
+        found = [self.located(*place) for place in places]
+        return [one for one in found if one is not None and one.record.guid in guids]
 
 
 def as_snapshot(found: Located, holds: int) -> Snapshot:

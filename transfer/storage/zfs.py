@@ -79,8 +79,8 @@ class ZfsStorage(ZfsTree):
     async def traits(self) -> Traits:
         return self._traits
 
-    async def lineage(self, path: str) -> Forest:
-        return await self._zfs.lineage(path)
+    async def lineage(self, guids: Sequence[Guid]) -> Forest:
+        return await self._zfs.lineage(guids)
 
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         async with locked(self._lock_dir, path):

@@ -18,6 +18,7 @@ BUSY_TRIES = 8
 BUSY_FIRST_SECONDS = 0.02
 NAMES_PER_COMMAND = 200
 REMEMBERED_MAX = 100_000
+LOOKS_MAX = 3
 
 
 class Zfs:
@@ -25,7 +26,9 @@ class Zfs:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._names: dict[Guid, str] = {}  # where a snapshot was seen last; never trusted
+        # Where a snapshot, and on what a dataset, was seen last; never trusted.
+        self._names: dict[Guid, str] = {}
+        self._parents: dict[str, str | None] = {}
 
     def name(self, path: str) -> str:
         """The full name of a dataset."""
@@ -87,18 +90,32 @@ class Zfs:
         """All datasets under the root."""
         return await self._forest(await self.properties([self.root], zfs_text.PROPERTIES, "-r"))
 
-    async def lineage(self, path: str) -> Forest:
-        """The dataset, its origin's dataset, and so on, as far as they are under the root."""
-        found: dict[str, Dataset] = {}
-        at: str | None = path
-        while at is not None and at not in found:
-            rows = await self.properties([self.name(at)], zfs_text.PROPERTIES, "-r", "-d", "1")
-            if self.name(at) not in rows:
-                raise DatasetMissing(f"no dataset {at}", dataset=at)
-            found |= (await self._forest(rows)).datasets
-            origin = rows[self.name(at)]["origin"]
-            at = self.path(origin) if origin.startswith(self.root + "/") else None
-        return Forest(found)
+    async def lineage(self, guids: Sequence[Guid]) -> Forest:
+        """The datasets of these snapshots, those of their origins, and so on, as far as they are
+        under the root. Snapshots that are not here are left out."""
+        rows: zfs_text.Rows = {}
+        for _ in range(LOOKS_MAX):
+            names = set((await self.locate_some(guids)).values())
+            rows = await self._standing_on({name.partition("@")[0] for name in names})
+            # What was promoted or renamed between two questions is looked for again.
+            if names <= rows.keys() and not self._strangers(rows):
+                break
+        return await self._forest(rows)
+
+    async def _standing_on(self, names: set[str]) -> zfs_text.Rows:
+        """The rows of these datasets and of all below them.
+
+        What was below them when they were seen last is asked for along with them, so that a
+        lineage costs one command, however long; only what is below them now is returned.
+        """
+        rows: dict[str, dict[str, str]] = {}
+        asked: set[str] = set()
+        while todo := zfs_text.closure(names, self._parents) - asked:
+            rows |= await self.properties(sorted(todo), zfs_text.PROPERTIES, "-r", "-d", "1")
+            asked |= todo
+            self._parents |= dict.fromkeys(todo) | zfs_text.parents(self.root, rows)
+        below = zfs_text.closure(names, self._parents)
+        return {name: row for name, row in rows.items() if name.partition("@")[0] in below}
 
     async def find(self, path: str) -> Dataset | None:
         """One dataset with its snapshots, None where it is not here."""
@@ -134,19 +151,23 @@ class Zfs:
         return {guid: here[guid] for guid in guids if guid in here}
 
     async def _forest(self, rows: zfs_text.Rows) -> Forest:
-        # An origin outside of the root is not asked for: it is no snapshot of this storage.
-        outside = {name for name in zfs_text.origins(rows) if name.startswith(self.root + "/")}
         guids: dict[str, Guid] = {}
-        if outside:
-            asked = await self.properties(sorted(outside), ["guid"])
+        if strangers := self._strangers(rows):
+            asked = await self.properties(sorted(strangers), ["guid"])
             guids = {name: row["guid"] for name, row in asked.items()}
         forest = Forest.of(zfs_text.datasets(self.root, rows, guids))
         self._remember(forest.snapshots())
         return forest
 
+    def _strangers(self, rows: zfs_text.Rows) -> set[str]:
+        """The origins that the rows name and do not contain. One outside of the root does not
+        count: it is no snapshot of this storage."""
+        return {name for name in zfs_text.origins(rows) if name.startswith(self.root + "/")}
+
     def _remember(self, snapshots: Iterator[Snapshot]) -> None:
         if len(self._names) > REMEMBERED_MAX:
             self._names.clear()
+            self._parents.clear()
         for snapshot in snapshots:
             self._names[snapshot.guid] = self.snapshot_name(snapshot)
 

@@ -49,6 +49,28 @@ def origins(found: Rows) -> set[str]:
     return named - {"-"} - found.keys()
 
 
+def parents(root: str, found: Rows) -> dict[str, str | None]:
+    """For each dataset among the rows its origin's dataset, by full names; None where it has
+    none under the root."""
+    made: dict[str, str | None] = {}
+    for name, row in found.items():
+        if "@" not in name:
+            parent = row["origin"].partition("@")[0]
+            made[name] = parent if parent.startswith(root + "/") else None
+    return made
+
+
+def closure(names: Iterable[str], parents: Mapping[str, str | None]) -> set[str]:
+    """These datasets, their parents, and so on."""
+    reached: set[str] = set()
+    for name in names:
+        at: str | None = name
+        while at is not None and at not in reached:
+            reached.add(at)
+            at = parents.get(at)
+    return reached
+
+
 def datasets(root: str, found: Rows, origin_guids: Mapping[str, Guid]) -> list[Dataset]:
     """The datasets among the rows. `origin_guids` has the guids of `origins(found)`.
 

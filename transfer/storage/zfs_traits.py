@@ -49,7 +49,7 @@ async def _probe(zfs: Zfs, mounts: ZfsMounts) -> Traits:
 def _try_out(file: str) -> Traits:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        traits = Traits(kind="zfs", native=True)
+        traits = Traits(kind="zfs", native=True, clones_pin=True)
         os.utime(descriptor, ns=(_ODD_TIME_NS, _ODD_TIME_NS))
         kept = os.fstat(descriptor).st_mtime_ns
         traits = replace(traits, mtime_ns=1 if kept == _ODD_TIME_NS else 10**9)
@@ -89,6 +89,7 @@ def _parse(text: str) -> Traits:
     return Traits(
         kind="zfs",
         native=True,
+        clones_pin=True,
         mtime_ns=int(mtime_ns),
         xattrs=xattrs == "1",
         seek_hole=seek_hole == "1",

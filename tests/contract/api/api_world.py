@@ -1,8 +1,9 @@
 """A real API over a real SQLite catalogue: two users, three servers, no engine. Jobs stay queued,
-and the rows are looked at."""
+and the rows are looked at; where an answer waits for a job's end, `played_engine` ends it."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -22,11 +23,13 @@ from daemon.model import (
     Server,
     Status,
     User,
+    UserSnapshot,
     new_id,
     now,
 )
-from daemon.store import accounts, containers, jobs, servers
+from daemon.store import accounts, containers, jobs, servers, user_snapshots
 from daemon.store.database import Database
+from daemon.store.sequence import next_sequence
 
 KEYS = TokenKeys("HS256", b"0123456789abcdef0123456789abcdef")
 SEALING_KEY = b"s" * 32
@@ -82,6 +85,7 @@ class World:
     import_roots: tuple[str, ...] = ()
     health: dict[str, str | None] = field(default_factory=lambda: {"storage": None})
     wakes: int = 0
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         at = now() - timedelta(days=1)
@@ -115,6 +119,7 @@ class World:
 
     def _wake(self) -> None:
         self.wakes += 1
+        self.woken.set()
 
     def token(self, user: User | None = None, scopes: Any = USER_SCOPES) -> str:
         return issue(KEYS, (user or self.alice).id, scopes, ttl_seconds=600, at=now())
@@ -153,6 +158,29 @@ class World:
         )
         async with self.db.write() as tx:
             return await jobs.insert(tx, replace(made, **columns))
+
+    async def snapshot(
+        self, container: Container, name: str = "snap-20250115-103000", **columns: Any
+    ) -> UserSnapshot:
+        """A snapshot that the container lists, newer than the one before."""
+        async with self.db.write() as tx:
+            sequence = await next_sequence(tx)
+            made = UserSnapshot(
+                container_id=container.id,
+                id=new_id(),
+                name=name,
+                guid=str(10**18 + sequence),
+                sequence=sequence,
+                created_at=now(),
+            )
+            made = replace(made, **columns)
+            await user_snapshots.insert(tx, made)
+        return made
+
+    async def listed(self, container: Container) -> list[UserSnapshot]:
+        """What the container lists, newest first."""
+        async with self.db.read() as tx:
+            return await user_snapshots.listed(tx, container.id)
 
     async def stored(self, container_id: str) -> Container | None:
         async with self.db.read() as tx:

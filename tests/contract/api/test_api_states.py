@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from api_world import Api
+from played_engine import playing
 
 from daemon.model import Container, Status, new_id
 from daemon.verbs import ALLOWED, Situation, Verb
@@ -22,6 +23,8 @@ COLUMNS: dict[Situation, tuple[Status, bool]] = {
 PAGE = {
     Verb.COPY_FROM: "x   x   yes yes yes yes x   x",
     Verb.SYNC: "     x   x   x   x   yes yes yes x",
+    Verb.SNAPSHOT: " x   x   x   x   yes yes x   x",
+    Verb.LIST: "     yes yes yes yes yes yes yes x",
     Verb.START: "    x   x   x   x   x   yes x   x",
     Verb.STOP: "     x   x   x   x   yes x   x   x",
     Verb.RESTART: "  x   x   x   x   yes x   x   x",
@@ -48,16 +51,18 @@ async def test_cell(verb: Verb, situation: Situation, works: bool, api: Api) -> 
     source = await api.world.container("source")
     generation_id = new_id() if has_generation else None
     subject = await api.world.copy_of(source, status=status, generation_id=generation_id)
-    before = await api.world.stored(subject.id)
-    for method, path, body in _requests(api, verb, subject):
-        reply = await api.ask(method, path, body)
-        if works:
-            assert reply.status in (200, 201), reply.body
-        else:
-            assert reply.refusal == (409, "OPERATION_STATE_CONFLICT")
-            assert reply.body["details"]["status"] == status
+    await api.world.snapshot(subject, "snap-1")
+    before = await api.world.stored(subject.id), await api.world.listed(subject)
+    async with playing(api.world):
+        for method, path, body in _requests(api, verb, subject):
+            reply = await api.ask(method, path, body)
+            if works:
+                assert reply.status in (200, 201), reply.body
+            else:
+                assert reply.refusal == (409, "OPERATION_STATE_CONFLICT")
+                assert reply.body["details"]["status"] == status
     if not works:
-        assert await api.world.stored(subject.id) == before
+        assert (await api.world.stored(subject.id), await api.world.listed(subject)) == before
         assert await api.world.all_jobs() == []
 
 
@@ -72,10 +77,15 @@ def _requests(api: Api, verb: Verb, subject: Container) -> list[tuple[str, str, 
             ("PUT", f"{one}/firewall-rules", rules),
             ("PUT", f"{one}/network-rules", rules),
         ]
+    if verb is Verb.SNAPSHOT:
+        return [("POST", f"{one}/snapshots", None), ("PATCH", f"{one}/snapshots/snap-1", None)]
+    if verb is Verb.LIST:
+        snapshot = f"{one}/snapshots/snap-1"
+        return [("PATCH", f"{snapshot}/alias", {"alias": "x"}), ("DELETE", snapshot, None)]
     if verb is Verb.DELETE:
         return [("DELETE", one, None)]
     if verb is Verb.GET:
-        return [("GET", one + end, None) for end in ("", "/storage", "/firewall-rules")]
+        return [("GET", one + end, None) for end in ("", "/storage", "/snapshots")]
     return [("POST", f"{one}/{verb}", None)]
 
 

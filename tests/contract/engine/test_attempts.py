@@ -6,100 +6,17 @@ other, until an attempt gets through.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from engine_world import Place, World
+from engine_world import World
 
-from daemon import doctor
-from daemon.actions import ACTIONS
-from daemon.model import Container, Job, JobType, Status, new_id, now
-from daemon.states import Move
+from daemon.model import Container, Job, JobType, Status, UserSnapshot, new_id, now
 from daemon.store import holdings
-from daemon.store.database import Database, Tx
+from tests.mortal import Fuse, Killed, MortalDatabase, MortalStorage, attempt
 
-KILLS_MAX = 120
-
-
-class Killed(BaseException):
-    """Nothing catches it, as nothing survives a kill."""
-
-
-class Fuse:
-    """Kills when the call with this number has been made."""
-
-    def __init__(self, number: int) -> None:
-        self._left = number
-        self.blown = False
-
-    def burn(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self.blown = True
-            raise Killed
-
-
-class MortalDatabase:
-    """The catalogue, whose commits count."""
-
-    def __init__(self, db: Database, fuse: Fuse) -> None:
-        self._db = db
-        self._fuse = fuse
-        self.read = db.read
-
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[Tx]:
-        async with self._db.write() as tx:
-            yield tx
-        self._fuse.burn()
-
-
-class MortalStorage:
-    """A storage, whose calls count."""
-
-    def __init__(self, storage: Any, fuse: Fuse) -> None:
-        self._storage = storage
-        self._fuse = fuse
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._storage, name)
-        if name in ("rootfs", "is_mounted", "send") or name.startswith("tree_"):
-            return found
-
-        async def call(*args: Any) -> Any:
-            result = await found(*args)
-            self._fuse.burn()
-            return result
-
-        return call
-
-
-async def attempt(world: World, job: Job, fuse: Fuse) -> bool:
-    """One attempt; False when it was killed, and the job is queued again."""
-    claimed = await world.claim(job)
-    mortal: Any = MortalDatabase(world.db, fuse)
-    storage = MortalStorage(world.place(job.server_id).storage, fuse)
-    ctx = world.context(claimed, mortal, storage)
-    server = world.place
-    world.place = lambda server_id: _mortal_peer(server(server_id), job, fuse)
-    try:
-        await ACTIONS[job.type].run(ctx)
-    except Killed:
-        await world.end(claimed, Move.REQUEUE)
-        return False
-    finally:
-        world.place = server
-    await world.end(claimed)
-    return True
-
-
-def _mortal_peer(place: Place, job: Job, fuse: Fuse) -> Place:
-    if place.id == job.server_id:
-        return place
-    storage: Any = MortalStorage(place.storage, fuse)
-    return Place(place.server, storage, place.config)
+KILLS_MAX = 300
 
 
 async def kill_at_every_call(
@@ -124,7 +41,7 @@ async def clean(world: World) -> None:
         async with world.db.read() as tx:
             assert await holdings.of_server(tx, place.id) == []
         assert [s for s in (await world.forest(place)).snapshots() if s.holds] == []
-        assert await doctor._findings(world.db, place.storage, place.config) == []
+        assert await world.findings(place) == []
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
@@ -182,6 +99,76 @@ async def test_a_copy_killed_at_any_call(world: World) -> None:
     await kill_at_every_call(world, begin, check)
     await clean(world)
     assert await world.paths(world.there) == []
+
+
+async def with_history(world: World) -> tuple[Container, list[UserSnapshot]]:
+    """A source with two snapshots on a branch that it left, and one where it lives now."""
+    source = await world.create()
+    listed = []
+    for text in ("one", "two"):
+        (await world.live(source) / "file").write_text(text)
+        listed.append(await world.snapshot(source))
+    await world.restore(source, listed[0])
+    (await world.live(source) / "file").write_text("three")
+    listed.append(await world.snapshot(source))
+    return source, listed
+
+
+async def test_a_copy_with_a_history_killed_at_any_call(world: World) -> None:
+    source, listed = await with_history(world)
+    made: dict[int, Container] = {}
+
+    async def begin(turn: int) -> Job:
+        made[turn], job = await world.begin_copy(source, name=f"copy-{turn}")
+        return job
+
+    async def check(turn: int) -> None:
+        inherited = await world.listed(made[turn])
+        assert [entry.id for entry in reversed(inherited)] == [entry.id for entry in listed]
+        forest = await world.forest(world.there)
+        assert all(forest.find(entry.guid) for entry in listed)
+        await world.remove(made[turn])
+        await world.settle(world.there)
+
+    await kill_at_every_call(world, begin, check)
+    await clean(world)
+    assert await world.paths(world.there) == []
+
+
+async def test_a_restore_killed_at_any_call(world: World) -> None:
+    source, listed = await with_history(world)
+
+    async def begin(turn: int) -> Job:
+        (await world.live(source) / "file").write_text(f"turn {turn}")
+        return await world.begin_restore(source, listed[turn % 2])
+
+    async def check(turn: int) -> None:
+        assert (await world.live(source) / "file").read_text() == ("one", "two")[turn % 2]
+        assert (await world.get(source.id)).status is Status.RUNNING
+        assert len(await world.listed(source)) == 3
+
+    await kill_at_every_call(world, begin, check)
+    await clean(world)
+    assert len(await world.paths(world.here)) <= 4
+
+
+async def test_a_snapshot_killed_at_any_call(world: World) -> None:
+    source = await world.create()
+
+    async def begin(turn: int) -> Job:
+        (await world.live(source) / "file").write_text(f"turn {turn}")
+        return await world.begin_snapshot(source)
+
+    async def check(turn: int) -> None:
+        (entry,) = await world.listed(source)
+        assert (await world.forest(world.here)).find(entry.guid) is not None
+        await world.restore(source, entry)
+        assert (await world.live(source) / "file").read_text() == f"turn {turn}"
+        await world.delete_snapshot(entry)
+
+    await kill_at_every_call(world, begin, check)
+    await clean(world)
+    assert len((await world.forest(world.here)).datasets) <= 2
 
 
 async def test_a_create_killed_at_any_call(world: World) -> None:

@@ -18,7 +18,7 @@ from stand_in import DONE, StandIn, failure
 from daemon import engine
 from daemon.engine import Engine, Rules
 from daemon.errors import CatalogueError
-from daemon.model import Job, JobState, JobType, Status, new_id, now
+from daemon.model import SHORT, Job, JobState, JobType, Status, new_id, now
 from daemon.pool import Pool
 from daemon.retry import Policy
 from daemon.states import ENDED, Move
@@ -69,9 +69,9 @@ class Works:
             assert task.cancelled()
             assert self.stand_in.alive == []
 
-    async def job(self, *answers: str, **columns: Any) -> Job:
+    async def job(self, *answers: str, type: JobType = JobType.SYNC, **columns: Any) -> Job:
         made = await self.world.add(f"c-{new_id()}", status=Status.COPYING)
-        job = await self.world.queue(JobType.SYNC, made, **columns)
+        job = await self.world.queue(type, made, **columns)
         self.stand_in.say(job.id, *answers)
         return job
 
@@ -124,6 +124,34 @@ async def test_more_jobs_than_workers_are_done_one_after_the_other(works: Works)
         for job in made:
             assert (await works.ended(job)).state is JobState.SUCCEEDED
     assert len(works.stand_in.pids) <= 2
+
+
+@pytest.mark.parametrize("type", sorted(SHORT))
+async def test_a_short_job_never_waits_behind_transfers(works: Works, type: JobType) -> None:
+    transfers = [await works.job("hang") for _ in range(3)]
+    short = [await works.job(DONE, type=type) for _ in range(2)]
+    async with works.running():
+        for job in short:
+            assert (await works.ended(job)).state is JobState.SUCCEEDED
+        states = [(await works.world.job(job.id)).state for job in transfers]
+    assert states == [JobState.RUNNING, JobState.RUNNING, JobState.QUEUED]
+    assert len(works.stand_in.pids) == 3
+
+
+async def test_transfers_that_find_no_worker_take_no_writers_turn(works: Works, url: str) -> None:
+    """Every round would otherwise keep the catalogue's writers waiting, for hours."""
+    works.pool = Pool(works.stand_in.config_path, 1)
+    busy, waiting, db = await works.job("hang"), await works.job(DONE), Leaving(url)
+    try:
+        async with works.running(works.engine(db)) as engine:
+            await works.begun(busy)
+            taken = db.turns
+            for _ in range(3):
+                await engine._round()
+            assert db.turns == taken
+            assert (await works.world.job(waiting.id)).state is JobState.QUEUED
+    finally:
+        await db.close()
 
 
 async def test_a_retryable_error_is_tried_again_later(works: Works) -> None:
@@ -280,7 +308,7 @@ async def test_a_job_that_was_taken_away_loses_its_worker(works: Works) -> None:
         async with works.world.db.write() as tx:
             await jobs.move(tx, running, Move.FAIL, at=now())
         await until(lambda: works.stand_in.alive == [])
-        await until(lambda: works.pool.free == 2)
+        await until(lambda: works.pool.open_to == frozenset(JobType))
     assert (await works.world.job(job.id)).state is JobState.FAILED
     assert works.settled == []
 
@@ -324,9 +352,11 @@ class Leaving(Database):
 
     gone = False
     refused = 0
+    turns = 0
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Tx]:
+        self.turns += 1
         if self.gone:
             self.refused += 1
             raise CatalogueError("gone")

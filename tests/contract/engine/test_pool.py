@@ -15,14 +15,17 @@ from stand_in import DONE, StandIn
 from daemon import lines
 from daemon.children import Child, keep_alive
 from daemon.lines import Message
-from daemon.model import Job, JobState, JobType, new_id
+from daemon.model import SHORT, Job, JobState, JobType, new_id
 from daemon.pool import LOST, Pool
 
 ROOT = Path(__file__).parents[3]
 
 
-def a_job() -> Job:
-    return Job(new_id(), JobType.SYNC, JobState.RUNNING, new_id(), new_id(), new_id())
+ALL = frozenset(JobType)
+
+
+def a_job(type: JobType = JobType.SYNC) -> Job:
+    return Job(new_id(), type, JobState.RUNNING, new_id(), new_id(), new_id())
 
 
 async def until(condition: object) -> None:
@@ -50,7 +53,7 @@ async def test_a_worker_is_kept_for_the_next_job(pool: Pool, stand_in: StandIn) 
         stand_in.say(job.id, DONE)
         assert await pool.run(job) == json.loads(DONE)
     assert len(stand_in.pids) == 1
-    assert pool.free == 2
+    assert pool.open_to == ALL
 
 
 async def test_the_first_job_finds_a_warm_worker(pool: Pool, stand_in: StandIn) -> None:
@@ -62,18 +65,40 @@ async def test_the_first_job_finds_a_warm_worker(pool: Pool, stand_in: StandIn) 
     assert len(stand_in.pids) == 1
 
 
-async def test_two_jobs_have_a_worker_each_and_fill_the_pool(pool: Pool, stand_in: StandIn) -> None:
-    jobs = [a_job(), a_job()]
+@pytest.mark.parametrize(
+    ("types", "open_to"),
+    [
+        ([JobType.SYNC], ALL),
+        ([JobType.SYNC, JobType.COPY], SHORT),
+        ([JobType.SYNC, JobType.CREATE, JobType.RESTORE], frozenset()),
+        ([JobType.DELETE], ALL),
+        ([JobType.DELETE, JobType.EXPIRE], ALL),
+        ([JobType.DELETE, JobType.START, JobType.COPY], frozenset()),
+        ([JobType.SNAPSHOT, JobType.STOP, JobType.RESTART], frozenset()),
+    ],
+)
+async def test_a_pool_of_two_has_a_third_worker_that_no_transfer_gets(
+    pool: Pool, stand_in: StandIn, types: list[JobType], open_to: frozenset[JobType]
+) -> None:
+    jobs = [a_job(type) for type in types]
+    running: list[asyncio.Task[Message]] = []
     for job in jobs:
+        assert job.type in pool.open_to
         stand_in.say(job.id, "hang")
-    running = [asyncio.create_task(pool.run(job)) for job in jobs]
-    await until(lambda: len(pool._busy) == 2)
-    assert pool.free == 0
+        running.append(asyncio.create_task(pool.run(job)))
+        await asyncio.sleep(0)  # it takes its place before its worker has started
+    assert pool.open_to == open_to
+    await until(lambda: len(pool._busy) == len(jobs))
+    assert pool.open_to == open_to
     for job in jobs:
         await pool.kill(job.id)
-    assert await asyncio.gather(*running) == [LOST, LOST]
-    assert pool.free == 2
+    assert await asyncio.gather(*running) == [LOST] * len(jobs)
+    assert pool.open_to == ALL
     assert stand_in.alive == []
+
+
+def test_a_job_that_brings_something_is_not_short() -> None:
+    assert {JobType.CREATE, JobType.COPY, JobType.SYNC} == ALL - SHORT
 
 
 @pytest.mark.parametrize(
@@ -112,21 +137,23 @@ async def test_a_job_that_is_given_up_takes_its_worker_along(pool: Pool, stand_i
     with pytest.raises(asyncio.CancelledError):
         await running
     assert stand_in.alive == []
-    assert pool.free == 2
+    assert pool.open_to == ALL
 
 
 async def test_a_job_that_is_given_up_while_its_worker_starts_takes_it_along(
     pool: Pool, stand_in: StandIn
 ) -> None:
     stand_in.greet("hang")
-    running = asyncio.create_task(pool.run(a_job()))
-    await until(lambda: stand_in.hanging)
-    assert pool.free == 1
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    jobs = [a_job(), a_job()]
+    running = [asyncio.create_task(pool.run(job)) for job in jobs]
+    await until(lambda: stand_in.hanging and len(stand_in.pids) == 2)
+    assert pool.open_to == SHORT
+    for task in running:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert stand_in.alive == []
-    assert pool.free == 2
+    assert pool.open_to == ALL
 
 
 @pytest.mark.parametrize("greeting", ["die", "no json"])

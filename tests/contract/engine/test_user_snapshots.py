@@ -14,21 +14,13 @@ from daemon.model import (
     Container,
     Job,
     JobType,
-    Json,
     Status,
     UserSnapshot,
-    new_id,
     now,
     snapshot_params,
 )
 from daemon.states import Move
 from daemon.store import user_snapshots
-
-
-async def listed(world: World, container: Container) -> list[UserSnapshot]:
-    """What the container lists, oldest first."""
-    async with world.db.read() as tx:
-        return (await user_snapshots.listed(tx, container.id))[::-1]
 
 
 async def snapshot(
@@ -37,32 +29,16 @@ async def snapshot(
     """Writes `text` on the container, where given, and takes a snapshot."""
     if text is not None:
         (await world.live(container) / "file").write_text(text)
-    job = await queue_snapshot(world, container, **params)
-    await world.carry_out(job)
-    return next(one for one in await listed(world, container) if one.id == job.params["snapshot"])
+    return await world.snapshot(container, **params)
 
 
-async def queue_snapshot(world: World, container: Container, **params: Any) -> Job:
-    given: Json = {"snapshot": new_id(), "alias": None, "expiry_days": None, **params}
-    return await world.queue(JobType.SNAPSHOT, container, params=given)
-
-
-async def queue_restore(world: World, container: Container, entry: UserSnapshot) -> Job:
-    was = (await world.get(container.id)).status
-    await world.change(container, status=Status.RESTORING)
-    params = {**snapshot_params(entry), "was": was.value}
-    return await world.queue(JobType.RESTORE, container, params=params)
-
-
-async def restore(world: World, container: Container, entry: UserSnapshot) -> Json:
-    result = await world.carry_out(await queue_restore(world, container, entry))
-    assert result is not None
-    return result
+async def listed(world: World, container: Container) -> list[UserSnapshot]:
+    """What the container lists, oldest first."""
+    return (await world.listed(container))[::-1]
 
 
 async def drop(world: World, container: Container, entry: UserSnapshot) -> None:
-    job = await world.queue(JobType.SNAPSHOT_DELETE, container, params={"snapshot": entry.id})
-    await world.carry_out(job)
+    await world.delete_snapshot(replace(entry, container_id=container.id))
 
 
 async def copy_of_snapshot(
@@ -115,7 +91,7 @@ async def test_two_snapshots_of_one_state_are_two_entries(world: World, source: 
     assert first.guid == second.guid
     await drop(world, source, first)
     await world.settle(world.here)
-    await restore(world, source, second)
+    await world.restore(source, second)
     assert await text(world, source) == "one"
 
 
@@ -126,7 +102,7 @@ async def test_a_snapshot_keeps_its_status_and_needs_a_live_generation(
     await snapshot(world, source)
     assert (await world.get(source.id)).status is Status.STOPPED
     empty = await world.add("empty", status=Status.STOPPED)
-    job = await world.claim(await queue_snapshot(world, empty))
+    job = await world.claim(await world.begin_snapshot(empty))
     with pytest.raises(Exception, match="no live generation"):
         await ACTIONS[JobType.SNAPSHOT].run(world.context(job))
 
@@ -147,7 +123,7 @@ async def test_a_restore_gives_the_state_back_and_loses_nothing(
     first = await snapshot(world, source, "one")
     second = await snapshot(world, source, "two")
     (await world.live(source) / "file").write_text("three")
-    result = await restore(world, source, first)
+    result = await world.restore(source, first)
     assert await text(world, source) == "one"
     assert result["snapshot"] == first.name
     after = await world.get(source.id)
@@ -155,9 +131,9 @@ async def test_a_restore_gives_the_state_back_and_loses_nothing(
     await world.settle(world.here)
     used, unused = await listed(world, source)
     assert (used.last_used_at, unused.last_used_at) == (after.updated_at, None)
-    await restore(world, source, second)
+    await world.restore(source, second)
     assert await text(world, source) == "two"
-    await restore(world, source, first)
+    await world.restore(source, first)
     assert await text(world, source) == "one"
 
 
@@ -167,7 +143,7 @@ async def test_a_restore_leaves_running_only_what_ran(
 ) -> None:
     entry = await snapshot(world, source, "one")
     await world.change(source, status=was)
-    await restore(world, source, entry)
+    await world.restore(source, entry)
     assert (await world.get(source.id)).status is was
 
 
@@ -177,7 +153,7 @@ async def test_a_restore_that_fails_leaves_the_container_as_it_was(
 ) -> None:
     entry = await snapshot(world, source, "one")
     await world.change(source, status=was)
-    job = await world.claim(await queue_restore(world, source, entry))
+    job = await world.claim(await world.begin_restore(source, entry))
     await world.end(job, Move.FAIL)
     after = await world.get(source.id)
     assert (after.status, after.generation_id) == (was, source.generation_id)
@@ -188,7 +164,7 @@ async def test_a_restore_keeps_what_was_deleted_from_the_list_meanwhile(
 ) -> None:
     entry = await snapshot(world, source, "one")
     (await world.live(source) / "file").write_text("two")
-    job = await queue_restore(world, source, entry)
+    job = await world.begin_restore(source, entry)
     await drop(world, source, entry)
     await world.settle(world.here)
     assert (await world.carry_out(job) or {})["snapshot"] is None
@@ -199,14 +175,14 @@ async def test_a_restore_keeps_what_was_deleted_from_the_list_meanwhile(
 
 async def test_branches_stay_restorable(world: World, source: Container) -> None:
     entries = [await snapshot(world, source, f"u{number}") for number in (1, 2, 3)]
-    await restore(world, source, entries[0])
+    await world.restore(source, entries[0])
     entries.append(await snapshot(world, source, "u4"))
     copy = await world.copy(source)
     await world.settle(world.here)
     await world.settle(world.there)
     assert await ids(world, copy) == [entry.id for entry in entries]
     for number in (2, 4, 1, 3):
-        await restore(world, copy, entries[number - 1])
+        await world.restore(copy, entries[number - 1])
         assert await text(world, copy) == f"u{number}"
 
 
@@ -225,7 +201,7 @@ async def test_a_copy_inherits_and_a_sync_adds(world: World, source: Container, 
     found = {entry.id: entry for entry in await listed(world, copy)}
     assert found.keys() == {first.id, second.id, own.id}
     assert [found[one.id].inherited for one in (first, second, own)] == [True, True, False]
-    await restore(world, copy, found[own.id])
+    await world.restore(copy, found[own.id])
     assert await text(world, copy) == "local"
     assert len(await listed(world, copy)) == 3
 
@@ -259,7 +235,7 @@ async def test_what_is_deleted_on_the_source_stays_on_the_copy(
     for place in (world.here, world.there):
         await world.settle(place)
     assert (await world.forest(world.here)).find(first.guid) is None
-    await restore(world, copy, first)
+    await world.restore(copy, first)
     assert await text(world, copy) == "one"
 
 
@@ -313,7 +289,7 @@ async def test_a_copy_that_was_restored_is_brought_back_by_an_unchanged_source(
     entry = await snapshot(world, source, "one")
     (await world.live(source) / "file").write_text("two")
     copy = await world.copy(source)
-    await restore(world, copy, entry)
+    await world.restore(copy, entry)
     assert (await world.sync(copy))["strategy"] == "unchanged"
     assert await text(world, copy) == "two"
 
@@ -329,7 +305,7 @@ async def test_a_deleted_source_leaves_its_history_to_its_copies(
         await world.settle(place)
     for orphan in (beside, away):
         assert await ids(world, orphan) == [entry.id for entry in entries]
-        await restore(world, orphan, entries[0])
+        await world.restore(orphan, entries[0])
         assert await text(world, orphan) == "u1"
     assert await listed(world, source) == []
 
@@ -382,10 +358,10 @@ async def test_expiry_takes_off_what_is_over_and_nobody_reads(
         for entry in (over, read):
             await user_snapshots.change(tx, source.id, entry.id, expires_at=now())
     _copy, job = await copy_of_snapshot(world, source, read)
-    result = await world.carry_out(await world.queue(JobType.EXPIRE, source))
+    result = await world.carry_out(await world.begin_expire(source))
     assert result == {"expired": [over.name]}
     assert await ids(world, source) == [read.id, kept.id]
     await world.carry_out(job)
-    await world.carry_out(await world.queue(JobType.EXPIRE, source))
+    await world.carry_out(await world.begin_expire(source))
     assert await ids(world, source) == [kept.id]
     assert len(await listed(world, copy)) == 3

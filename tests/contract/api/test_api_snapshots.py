@@ -1,0 +1,492 @@
+"""Snapshots: what the answers hold, which jobs they leave, and which snapshot a name means."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from api_world import V1, Api
+from played_engine import playing
+
+from daemon.model import Container, JobType, Status, UserSnapshot, new_id, now
+from daemon.states import Move
+
+PAGE = {"name", "alias", "created_at", "last_used_at", "expires_at", "stateful", "size"}
+ADDED = {"guid", "inherited", "unique_bytes", "inconsistent_files"}
+AT = datetime(2025, 1, 15, 10, 30, tzinfo=UTC)
+
+
+def of(container: Container) -> dict[str, str]:
+    """What every answer but restore's begins with."""
+    return {"container_id": container.id, "project_id": container.project_id}
+
+
+def base(container: Container) -> str:
+    return f"/containers/{container.id}/snapshots"
+
+
+async def test_list(api: Api) -> None:
+    container, other = await api.world.container(), await api.world.container("other")
+    assert (await api.get(base(container))).data == of(container) | {"snapshots": []}
+    old = await api.world.snapshot(container, "snap-20250110-080000", created_at=AT)
+    new = await api.world.snapshot(
+        container,
+        "snap-20250110-080000-2",
+        alias="backup-2025-01-15",
+        created_at=AT,
+        last_used_at=AT + timedelta(hours=4),
+        expires_at=AT + timedelta(days=31),
+        inherited=True,
+        referenced_bytes=2147483648,
+        unique_bytes=4096,
+        inconsistent_files=3,
+    )
+    await api.world.snapshot(container, "snap-gone", inherited=True, dropped=True)
+    await api.world.snapshot(other)
+    reply = await api.get(base(container))
+    assert (reply.status, reply.body["message"]) == (200, "Snapshots retrieved successfully")
+    assert set(reply.data) == {"container_id", "project_id", "snapshots"}
+    first, second = reply.data["snapshots"]
+    assert first == {
+        "name": new.name,
+        "alias": "backup-2025-01-15",
+        "created_at": "2025-01-15T10:30:00.000Z",
+        "last_used_at": "2025-01-15T14:30:00.000Z",
+        "expires_at": "2025-02-15T10:30:00.000Z",
+        "stateful": False,
+        "size": 2147483648,
+        "guid": new.guid,
+        "inherited": True,
+        "unique_bytes": 4096,
+        "inconsistent_files": 3,
+    }
+    assert set(second) == PAGE | ADDED
+    assert (second["name"], second["alias"], second["expires_at"]) == (old.name, None, None)
+
+
+async def test_pages_only_when_asked_for(api: Api) -> None:
+    container = await api.world.container()
+    names = [f"snap-{number:02}" for number in range(25)]
+    for name in names:
+        await api.world.snapshot(container, name)
+    newest_first = names[::-1]
+    asked: dict[str, tuple[list[str], tuple[int, int, int] | None]] = {
+        "": (newest_first, None),
+        "?page=1": (newest_first[:20], (1, 20, 2)),
+        "?page=2": (newest_first[20:], (2, 20, 2)),
+        "?limit=10": (newest_first[:10], (1, 10, 3)),
+        "?limit=10&page=3": (newest_first[20:], (3, 10, 3)),
+        "?page=9": ([], (9, 20, 2)),
+    }
+    for query, (wanted, page) in asked.items():
+        data = (await api.get(base(container) + query)).data
+        assert [one["name"] for one in data["snapshots"]] == wanted, query
+        assert {key: data[key] for key in of(container)} == of(container)
+        if page is None:
+            assert "pagination" not in data
+        else:
+            keys = ("page", "limit", "totalPages")
+            wanted_page = {"total": 25, **dict(zip(keys, page, strict=True))}
+            assert data["pagination"] == wanted_page
+
+
+@pytest.mark.parametrize("query", ["page=0", "limit=0", "limit=101", "page=x", "sort=name"])
+async def test_bad_pages(query: str, api: Api) -> None:
+    container = await api.world.container()
+    reply = await api.get(f"{base(container)}?{query}")
+    assert reply.refusal == (400, "VALIDATION_ERROR")
+
+
+async def test_create(api: Api) -> None:
+    container = await api.world.container()
+    async with playing(api.world) as engine:
+        body = {"alias": "pre-deployment-backup", "expiry": 30}
+        reply = await api.post(base(container), body)
+    assert (reply.status, reply.body["message"]) == (200, "Snapshot created successfully")
+    (made,), (job,) = await api.world.listed(container), engine.done
+    shown = reply.data["snapshot"]
+    assert reply.data == of(container) | {"snapshot": shown}
+    assert set(shown) == PAGE | ADDED
+    assert (shown["name"], shown["alias"]) == (made.name, "pre-deployment-backup")
+    assert (shown["last_used_at"], shown["inherited"]) == (None, False)
+    created, expires = (datetime.fromisoformat(shown[at]) for at in ("created_at", "expires_at"))
+    assert expires - created == timedelta(days=30)
+    assert reply.headers["Location"] == f"{V1}/jobs/{job.id}"
+    assert (job.type, job.container_id, job.server_id) == (
+        JobType.SNAPSHOT,
+        container.id,
+        container.server_id,
+    )
+    assert job.params == {"snapshot": made.id, "alias": "pre-deployment-backup", "expiry_days": 30}
+    assert await api.world.stored(container.id) == container
+    found = (await api.get("/jobs?type=snapshot")).data["jobs"]
+    assert [one["id"] for one in found] == [job.id]
+
+
+@pytest.mark.parametrize("body", [None, {}, {"alias": None, "expiry": None}])
+async def test_create_without_anything(body: Any, api: Api) -> None:
+    container = await api.world.container()
+    async with playing(api.world) as engine:
+        shown = (await api.post(base(container), body)).data["snapshot"]
+    assert (shown["alias"], shown["expires_at"]) == (None, None)
+    params = engine.done[0].params
+    assert (params["alias"], params["expiry_days"]) == (None, None)
+
+
+@pytest.mark.parametrize("days", [36500, 1, 0.5, 1e-9])
+async def test_good_expiry(days: float, api: Api) -> None:
+    container = await api.world.container()
+    async with playing(api.world) as engine:
+        assert (await api.post(base(container), {"expiry": days})).status == 200
+    assert engine.done[0].params["expiry_days"] == days
+
+
+BAD_EXPIRY = ["0", "-1", "-0.0", "36500.01", "36501", "1e400", "9" * 400, "NaN", "Infinity"]
+BAD_EXPIRY += ['"30"', "true", "[]", "{}"]
+
+
+@pytest.mark.parametrize("text", BAD_EXPIRY, ids=lambda text: text[:20])
+async def test_bad_expiry(text: str, api: Api) -> None:
+    container = await api.world.container()
+    content = f'{{"expiry": {text}}}'.encode()
+    headers = {"Content-Type": "application/json"}
+    reply = await api.post(base(container), data=content, headers=headers)
+    assert reply.refusal == (400, "VALIDATION_ERROR")
+    assert await api.world.all_jobs() == []
+
+
+GOOD_ALIASES = ["a", "x" * 100, "pre deploy", "v1.2 {rc}", "größe 50%", "ünï/"[:3], "👩‍💻", "a?b#c&d=e+f"]
+GOOD_ALIASES += ["%2F", "Snap-1", "snap", "\u00a0", "..."]
+BAD_ALIASES: list[Any] = ["", "x" * 101, "a/b", "a\nb", "\u0000", "\x7f", "\x85", "snap-", "snap-x"]
+BAD_ALIASES += [5, True, ["a"], {"a": 1}]
+
+
+@pytest.mark.parametrize("alias", GOOD_ALIASES)
+async def test_good_alias(alias: str, api: Api) -> None:
+    """It is kept as it is, and can be said in a path."""
+    container = await api.world.container()
+    made = await api.world.snapshot(container)
+    reply = await api.patch(f"{base(container)}/{made.name}/alias", {"alias": alias})
+    assert reply.data["snapshot"]["alias"] == alias
+    path = f"{base(container)}/{quote(alias, safe='')}"
+    assert (await api.patch(f"{path}/alias", {"alias": alias})).status == 200
+    async with playing(api.world):
+        assert (await api.post(base(container), {"alias": alias})).status == 200
+        reply = await api.patch(path)
+    assert reply.data["snapshot"]["alias"] == alias
+
+
+@pytest.mark.parametrize("alias", BAD_ALIASES, ids=lambda alias: repr(alias)[:20])
+async def test_bad_alias(alias: Any, api: Api) -> None:
+    container = await api.world.container()
+    made = await api.world.snapshot(container)
+    for method, path in (("POST", ""), ("PATCH", f"/{made.name}/alias")):
+        reply = await api.ask(method, base(container) + path, {"alias": alias})
+        assert reply.refusal == (400, "VALIDATION_ERROR")
+        assert list(reply.body["details"])[0].startswith("alias")
+    assert await api.world.listed(container) == [made]
+
+
+async def test_alias_set_changed_and_removed(api: Api) -> None:
+    container = await api.world.container()
+    made = await api.world.snapshot(container, alias="before", last_used_at=AT)
+    other = await api.world.snapshot(container, "snap-other")
+    path = f"{base(container)}/{made.name}/alias"
+    for alias in ("production-baseline", "production-baseline", None, None):
+        reply = await api.patch(path, {"alias": alias})
+        assert (reply.status, reply.body["message"]) == (
+            200,
+            "Snapshot alias updated successfully",
+        )
+        shown = reply.data["snapshot"]
+        assert reply.data == of(container) | {"snapshot": shown}
+        assert (shown["name"], shown["alias"]) == (made.name, alias)
+        assert shown["last_used_at"] == "2025-01-15T10:30:00.000Z"
+        stored = {one.name: one.alias for one in await api.world.listed(container)}
+        assert stored == {made.name: alias, other.name: None}
+    assert await api.world.all_jobs() == []
+
+
+@pytest.mark.parametrize("body", [None, {}, {"aliases": "x"}])
+async def test_an_alias_is_said(body: Any, api: Api) -> None:
+    container = await api.world.container()
+    made = await api.world.snapshot(container, alias="kept")
+    reply = await api.patch(f"{base(container)}/{made.name}/alias", body)
+    assert reply.refusal == (400, "VALIDATION_ERROR")
+    assert reply.body["details"]["alias"] == "is required"
+    assert await api.world.listed(container) == [made]
+
+
+@pytest.mark.parametrize("was", [Status.RUNNING, Status.STOPPED])
+@pytest.mark.parametrize("by", ["name", "alias"])
+async def test_restore(was: Status, by: str, api: Api) -> None:
+    container = await api.world.container(status=was)
+    made = await api.world.snapshot(container, alias="good")
+    await api.world.snapshot(container, "snap-newer")
+    while_at_it: list[Any] = []
+
+    async def look() -> None:
+        while not (jobs := await api.world.all_jobs()):
+            await asyncio.sleep(0)
+        stored = await api.world.stored(container.id)
+        while_at_it.extend([stored and stored.status, jobs[0].params])
+        async with playing(api.world):
+            api.world.woken.set()
+            await asyncio.sleep(0)
+            await asking
+
+    asking = asyncio.create_task(api.patch(f"{base(container)}/{getattr(made, by)}"))
+    await look()
+    reply = asking.result()
+    message = "Container restored from snapshot successfully"
+    assert (reply.status, reply.body["message"]) == (200, message)
+    shown = reply.data.pop("snapshot")
+    assert reply.data == {"success": True, "message": message}
+    assert (set(shown), shown["name"]) == (PAGE | ADDED, made.name)
+    assert shown["last_used_at"] is not None
+    params = {"snapshot": made.id, "guid": made.guid, "was": was.value}
+    assert while_at_it == [Status.RESTORING, params]
+    job = await api.world.the_job()
+    assert (job.type, job.source_container_id) == (JobType.RESTORE, None)
+    assert reply.headers["Location"] == f"{V1}/jobs/{job.id}"
+    assert await api.world.stored(container.id) == container
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+async def test_delete(inherited: bool, api: Api) -> None:
+    container = await api.world.container()
+    made = await api.world.snapshot(container, alias="old", inherited=inherited)
+    kept = await api.world.snapshot(container, "snap-kept")
+    async with playing(api.world) as engine:
+        reply = await api.delete(f"{base(container)}/old")
+        assert (await api.delete(f"{base(container)}/old")).refusal[0] == 404
+    assert (reply.status, reply.body["message"]) == (200, "Snapshot deleted successfully")
+    assert reply.data == of(container) | {"snapshot_name": made.name}
+    (job,) = engine.done
+    assert (job.type, job.params) == (JobType.SNAPSHOT_DELETE, {"snapshot": made.id})
+    assert reply.headers["Location"] == f"{V1}/jobs/{job.id}"
+    assert await api.world.listed(container) == [kept]
+
+
+async def test_delete_beside_the_job_that_reads_it(api: Api) -> None:
+    container = await api.world.container()
+    made = await api.world.snapshot(container)
+    params = {"snapshot": made.id, "guid": made.guid, "was": "running"}
+    busy = await api.world.job(container, JobType.RESTORE, params=params, not_before=_far())
+    async with playing(api.world) as engine:
+        assert (await api.delete(f"{base(container)}/{made.name}")).status == 200
+    assert [job.type for job in engine.done] == [JobType.SNAPSHOT_DELETE]
+    assert busy in await api.world.all_jobs()
+    assert await api.world.listed(container) == []
+
+
+def _far() -> datetime:
+    return now() + timedelta(hours=1)
+
+
+async def test_two_delete_one_at_once(api: Api) -> None:
+    container = await api.world.container()
+    made = await api.world.snapshot(container)
+    async with playing(api.world):
+        asked = [api.delete(f"{base(container)}/{made.name}") for _ in range(4)]
+        statuses = {reply.status for reply in await asyncio.gather(*asked)}
+    assert statuses <= {200, 404}
+    assert 200 in statuses
+    assert await api.world.listed(container) == []
+
+
+async def _three(api: Api, container: Container) -> list[UserSnapshot]:
+    """Two have the alias `daily`; the newest of the three has another."""
+    first = await api.world.snapshot(container, "snap-1", alias="daily")
+    second = await api.world.snapshot(container, "snap-2", alias="daily")
+    third = await api.world.snapshot(container, "snap-3", alias="weekly")
+    return [first, second, third]
+
+
+async def test_of_two_with_one_alias_the_newest_is_meant(api: Api) -> None:
+    container = await api.world.container()
+    first, second, _third = await _three(api, container)
+    async with playing(api.world):
+        restored = (await api.patch(f"{base(container)}/daily")).data["snapshot"]
+        assert restored["name"] == second.name
+        reply = await api.patch(f"{base(container)}/daily/alias", {"alias": "kept"})
+        assert reply.data["snapshot"]["name"] == second.name
+        reply = await api.delete(f"{base(container)}/daily")
+        assert reply.data["snapshot_name"] == first.name
+
+
+async def test_delete_does_not_guess(api: Api) -> None:
+    container, other = await api.world.container(), await api.world.container("other")
+    three = await _three(api, container)
+    await api.world.snapshot(other, "snap-9", alias="weekly")
+    reply = await api.delete(f"{base(container)}/daily")
+    assert reply.refusal == (409, "SNAPSHOT_ALIAS_AMBIGUOUS")
+    assert reply.body["details"]["snapshots"] == ["snap-2", "snap-1"]
+    assert await api.world.listed(container) == three[::-1]
+    assert await api.world.all_jobs() == []
+    async with playing(api.world):
+        for said in ("snap-1", "weekly", "daily"):
+            assert (await api.delete(f"{base(container)}/{said}")).status == 200
+    assert await api.world.listed(container) == []
+
+
+async def test_snapshots_of_another_container_are_not_found(api: Api) -> None:
+    container, other = await api.world.container(), await api.world.container("other")
+    made = await api.world.snapshot(other, alias="theirs")
+    for said in (made.name, "theirs"):
+        for method, end in (("PATCH", ""), ("PATCH", "/alias"), ("DELETE", "")):
+            body = {"alias": "x"} if end else None
+            reply = await api.ask(method, f"{base(container)}/{said}{end}", body)
+            assert reply.refusal == (404, "RESOURCE_NOT_FOUND")
+
+
+@pytest.mark.parametrize("said", ["x" * 101, "a%2Fb", "a%0Ab", "%00", "%7F"])
+@pytest.mark.parametrize(("method", "end"), [("PATCH", ""), ("PATCH", "/alias"), ("DELETE", "")])
+async def test_what_cannot_be_a_name(method: str, end: str, said: str, api: Api) -> None:
+    container = await api.world.container()
+    body = {"alias": "x"} if end else None
+    reply = await api.ask(method, f"{base(container)}/{said}{end}", body)
+    assert reply.refusal == (400, "VALIDATION_ERROR")
+    assert list(reply.body["details"]) == ["name"]
+
+
+async def test_bytes_that_are_no_text_are_refused(api: Api) -> None:
+    """As no client library would send them."""
+    container = await api.world.container()
+    url = api.client.make_url("/")
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"DELETE {V1}{base(container)}/".encode() + b"\xff HTTP/1.1\r\nHost: x\r\n"
+    writer.write(head + f"Authorization: Bearer {api.world.token()}\r\n\r\n".encode())
+    status = (await reader.readline()).split()[1]
+    writer.close()
+    await writer.wait_closed()
+    assert status in (b"400", b"404")
+
+
+async def test_a_client_that_has_gone_is_not_waited_for(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job goes on; the request looks once more, and no more."""
+    container = await api.world.container()
+    asking = asyncio.create_task(api.post(base(container)))
+    while not await api.world.all_jobs():
+        await asyncio.sleep(0)
+    looks: list[str] = []
+    gone = asyncio.Event()
+
+    async def looked(*given: Any) -> Any:
+        looks.append(given[2])
+        if gone.is_set():
+            ended.set()
+        return await look(*given)
+
+    from_module = "daemon.api.waiting.visible_job"
+    ended = asyncio.Event()
+    look = __import__("daemon.api.waiting", fromlist=["visible_job"]).visible_job
+    monkeypatch.setattr(from_module, looked)
+    asking.cancel()
+    gone.set()
+    await ended.wait()
+    job = await api.world.the_job()
+    assert set(looks) == {job.id}
+    assert (job.state, job.cancel_requested) == ("queued", False)
+
+
+async def test_names_are_said_in_a_copy(api: Api) -> None:
+    """`source_snapshot` takes a name or an alias, and what the copy is of is shown by name."""
+    container = await api.world.container()
+    first, second, third = await _three(api, container)
+    for said, meant in (("snap-1", first), ("daily", second), ("weekly", third)):
+        body = {"target_project_id": api.world.work.id, "source_snapshot": said}
+        reply = await api.post(f"/containers/{container.id}/copy", body)
+        assert reply.status == 201
+        assert reply.data["source_snapshot"] == meant.name
+        newest = (await api.world.all_jobs())[0]
+        jobs = {job.container_id: job for job in await api.world.all_jobs()}
+        job = jobs[reply.data["id"]]
+        assert newest.type is JobType.COPY
+        assert job.params == {"strategy": "auto", **_state(meant)}
+        assert job.source_container_id == container.id
+
+
+def _state(snapshot: UserSnapshot) -> dict[str, object]:
+    return {
+        "snapshot": snapshot.id,
+        "guid": snapshot.guid,
+        "sequence": snapshot.sequence,
+        "taken_at": snapshot.created_at.isoformat(),
+    }
+
+
+@pytest.mark.parametrize("said", ["snap-4", "x", "a/b", "", "x" * 101])
+async def test_a_copy_of_no_snapshot(said: str, api: Api) -> None:
+    container, other = await api.world.container(), await api.world.container("other")
+    await _three(api, container)
+    await api.world.snapshot(other, "snap-4", alias="x")
+    body = {"target_project_id": api.world.work.id, "source_snapshot": said}
+    reply = await api.post(f"/containers/{container.id}/copy", body)
+    known = re.fullmatch("snap-4|x", said)
+    wanted = (404, "RESOURCE_NOT_FOUND") if known else (400, "VALIDATION_ERROR")
+    assert reply.refusal == wanted
+    assert list(reply.body["details"]) == ["source_snapshot"]
+    assert await api.world.all_jobs() == []
+
+
+async def test_a_failed_copy_of_a_snapshot_is_done_again_as_first_asked(api: Api) -> None:
+    world = api.world
+    source = await world.container()
+    failed = {"status": Status.ERROR, "generation_id": None, "source_snapshot": "snap-1"}
+    copied = await world.copy_of(source, **failed)
+    reply = await api.post(f"/containers/{copied.id}/sync")
+    assert reply.refusal == (404, "RESOURCE_NOT_FOUND")
+    assert await world.stored(copied.id) == copied
+    first, *_others = await _three(api, source)
+    assert (await api.post(f"/containers/{copied.id}/sync")).status == 200
+    job = await world.the_job()
+    assert (job.type, job.params) == (JobType.COPY, {"strategy": "auto", **_state(first)})
+
+
+async def test_a_sync_of_a_copy_of_a_snapshot_takes_the_current_state(api: Api) -> None:
+    source = await api.world.container()
+    copied = await api.world.copy_of(source, source_snapshot="snap-deleted-since")
+    assert (await api.post(f"/containers/{copied.id}/sync")).status == 200
+    assert (await api.world.the_job()).params == {"strategy": "auto", "was": "running"}
+
+
+async def test_a_snapshot_that_is_deleted_as_soon_as_it_is_there(api: Api) -> None:
+    container = await api.world.container()
+
+    async def end_it() -> None:
+        while not await api.world.all_jobs():
+            await asyncio.sleep(0)
+        job = await api.world.the_job()
+        async with api.world.db.write() as tx:
+            claimed = await jobs_claim(tx, api)
+            await jobs_move(tx, claimed)
+        assert claimed.id == job.id
+
+    reply, _none = await asyncio.gather(api.post(base(container)), end_it())
+    assert reply.refusal == (404, "RESOURCE_NOT_FOUND")
+
+
+async def jobs_claim(tx: Any, api: Api) -> Any:
+    from daemon.store import jobs
+
+    return await jobs.claim(tx, api.world.here.id, now(), now() + timedelta(minutes=1))
+
+
+async def jobs_move(tx: Any, job: Any) -> None:
+    from daemon.store import jobs
+
+    await jobs.move(tx, job, Move.SUCCEED, at=now())
+
+
+async def test_a_list_answers_for_a_container_on_an_offline_server(api: Api) -> None:
+    container = await api.world.container(server_id=api.world.there.id)
+    made = await api.world.snapshot(container)
+    assert new_id() != made.id
+    assert len((await api.get(base(container))).data["snapshots"]) == 1

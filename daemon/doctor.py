@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, replace
 
 import click
 
+from daemon.actions.generations import point_current
 from daemon.config import Config
-from daemon.model import DatasetRow, Role, generation_path, now
-from daemon.store import containers, datasets, holdings, jobs
+from daemon.model import DatasetRow, Role, UserSnapshot, generation_path, now
+from daemon.store import containers, datasets, holdings, jobs, user_snapshots
 from daemon.store.database import Database
 from transfer.errors import StorageError
 from transfer.model import Forest
@@ -44,6 +45,7 @@ class View:
 
     rows: dict[str, DatasetRow]
     live: dict[str, str]
+    listed: list[UserSnapshot]
     forest: Forest
     holding: bool
     active: frozenset[str]
@@ -88,6 +90,7 @@ async def _findings(db: Database, storage: Storage, config: Config) -> list[Find
     return [
         *_unknown_datasets(view),
         *_missing_datasets(view),
+        *_missing_snapshots(view),
         *_stale_holds(view),
         *_unmounted(view, storage),
         *_open_files(config),
@@ -100,11 +103,13 @@ async def _look(db: Database, storage: Storage, server_id: str) -> View:
     async with db.read() as tx:
         rows = await datasets.on_server(tx, server_id)
         ours = await containers.on_server(tx, server_id)
+        listed = await user_snapshots.of_server(tx, server_id)
         holding = await holdings.of_server(tx, server_id)
         active = await jobs.active(tx)
     return View(
         rows={row.path: row for row in rows},
         live={c.id: c.generation_id for c in ours if c.generation_id is not None},
+        listed=listed,
         forest=forest,
         holding=bool(holding),
         active=frozenset(job.id for job in active),
@@ -128,6 +133,18 @@ def _missing_datasets(view: View) -> list[Finding]:
         what = "a live generation" if live else "a dataset"
         found.append(Finding("DATASET_MISSING", path, f"{what} of the catalogue is not there"))
     return found
+
+
+def _missing_snapshots(view: View) -> list[Finding]:
+    return [
+        Finding(
+            "SNAPSHOT_MISSING",
+            f"{entry.container_id}/{entry.name}",
+            "a snapshot that the container lists is not there",
+        )
+        for entry in view.listed
+        if view.forest.find(entry.guid) is None
+    ]
 
 
 def _stale_holds(view: View) -> list[Finding]:
@@ -175,10 +192,10 @@ async def _lost_jobs(db: Database, server_id: str) -> list[Finding]:
 
 
 async def _repair(finding: Finding, db: Database, storage: Storage, config: Config) -> Finding:
-    """Mends what needs no choice: everything but a dataset whose content is lost."""
+    """Mends what needs no choice: what is lost with its content, nobody can bring back."""
     repairs: dict[str, Callable[[], Awaitable[None]]] = {
         "DATASET_UNKNOWN": lambda: _destroy(storage, finding.subject),
-        "GENERATION_UNMOUNTED": lambda: _mount(storage, finding.subject),
+        "GENERATION_UNMOUNTED": lambda: _mount(storage, config, finding.subject),
         "KEY_FILE_OPEN": lambda: asyncio.to_thread(os.chmod, finding.subject, 0o600),
     }
     mend = repairs.get(finding.code)
@@ -199,5 +216,9 @@ async def _destroy(storage: Storage, path: str) -> None:
     await storage.destroy(path)
 
 
-async def _mount(storage: Storage, path: str) -> None:
+async def _mount(storage: Storage, config: Config, path: str) -> None:
+    """As a switch leaves it: mounted, and `current` names it."""
     await storage.mount(path)
+    _, container_id, generation_id = path.split("/")
+    mount_root = config.storage.mount_root
+    await asyncio.to_thread(point_current, mount_root, container_id, generation_id)

@@ -64,7 +64,7 @@ class CatalogueError(DaemonError):
 
 
 class Conflict(CatalogueError):
-    """A unique rule was hit: `rule` is `container_name`, `ssh_key`, `project_name` or `job`."""
+    """A unique rule was hit: `rule` is `container_name`, `snapshot_name`, `ssh_key`, … or `job`."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(f"the catalogue has one already: {rule}")

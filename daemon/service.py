@@ -118,6 +118,7 @@ class Service:
             self._beat(),
             self._watch_keeper(),
             self._sweep(),
+            self._expire(),
         ]
 
     def _app(self) -> web.Application:
@@ -198,6 +199,13 @@ class Service:
             except CatalogueError as error:
                 log.error("sweep failed", reason=error.message)
             await asyncio.sleep(self._config.timing.sweep_seconds)
+
+    async def _expire(self) -> None:
+        await self._condition.mounted.wait()
+        pause_seconds = self._config.timing.sweep_seconds
+        await sweep.expire_in_time(
+            self._db, self._config.server.id, pause_seconds, self._engine.wake
+        )
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

@@ -1,20 +1,68 @@
-"""What every server does now and then for the whole cluster."""
+"""What every server does now and then, for its own containers or for the whole cluster."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from daemon import logs
 from daemon.engine import Abandon
-from daemon.errors import LeaseLost
-from daemon.model import Job, JobType, Json, now
+from daemon.errors import CatalogueError, LeaseLost
+from daemon.model import Job, JobState, JobType, Json, Status, new_id, now
 from daemon.states import Move
-from daemon.store import events, jobs, servers
+from daemon.store import containers, events, jobs, servers, user_snapshots
 from daemon.store.database import Database
 
 KEPT = timedelta(days=30)
 
 log = logs.get(__name__)
+
+
+async def expire_in_time(
+    db: Database, server_id: str, pause_seconds: float, wake: Callable[[], None]
+) -> None:
+    """Has snapshots taken off the lists of a server's containers when their time is over, or was
+    while no daemon ran; for ever. One that expires sooner than it was looked for, because it is
+    new or was read by a job, goes within `pause_seconds`."""
+    while True:
+        at = now()
+        pause = pause_seconds
+        try:
+            if await expire(db, server_id, at):
+                wake()
+            async with db.read() as tx:
+                soonest = await user_snapshots.next_expiry(tx, server_id, at)
+            if soonest is not None:
+                pause = min(pause, (soonest - at).total_seconds())
+        except CatalogueError as error:
+            log.error("snapshots expire later", reason=error.message)
+        await asyncio.sleep(pause)
+
+
+async def expire(db: Database, server_id: str, at: datetime) -> bool:
+    """Queues a job for each of a server's containers with snapshots whose time is over, where
+    none does that already; whether there was one."""
+    async with db.write() as tx:
+        over = {entry.container_id for entry in await user_snapshots.expired(tx, server_id, at)}
+        queued = await jobs.of_server_active(tx, server_id)
+        over -= {job.container_id for job in queued if job.type is JobType.EXPIRE}
+        due = [
+            container
+            for container in await containers.on_server(tx, server_id)
+            if container.id in over and container.status is not Status.DELETING
+        ]
+        for container in due:
+            job = Job(
+                id=new_id(),
+                type=JobType.EXPIRE,
+                state=JobState.QUEUED,
+                container_id=container.id,
+                server_id=server_id,
+                user_id=container.owner_id,
+            )
+            await jobs.insert(tx, job)
+    return bool(due)
 
 
 async def forget_old(db: Database) -> None:

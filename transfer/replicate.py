@@ -31,8 +31,8 @@ class Ledger(Protocol):
     """What replication must write down, and where it waits its turn."""
 
     async def mirrors(self, source: Forest) -> dict[str, tuple[str, ...]]:
-        """For each dataset of the source the datasets here of the same generation, oldest
-        first: where its snapshots may be."""
+        """For each dataset of the source the datasets here that may have snapshots of it,
+        oldest first."""
         ...
 
     async def new_mirror(self, step: Step, here: Forest) -> str:
@@ -44,8 +44,9 @@ class Ledger(Protocol):
         """The one shipper's turn for the step's generation on this server; waits for it."""
         ...
 
-    async def begins(self, step: Step, path: str) -> None:
-        """Something is about to be written to `path`, and may stay half-made."""
+    async def begins(self, step: Step, path: str, here: Forest) -> None:
+        """Something is about to be written to `path`, and may stay half-made; `here` has the
+        step's base."""
         ...
 
     async def landed(self, step: Step, path: str) -> None:
@@ -184,11 +185,11 @@ class Replication:
                 return None
             placed = place(todo.steps[0], source, here.forest)
             path = placed.into or await self._ledger.new_mirror(placed, here.forest)
-            return await self._ship(placed, path, request.tag)
+            return await self._ship(placed, path, here.forest, request.tag)
 
-    async def _ship(self, step: Step, path: str, tag: str) -> Receipt:
+    async def _ship(self, step: Step, path: str, here: Forest, tag: str) -> Receipt:
         before = self._done_bytes
-        await self._ledger.begins(step, path)
+        await self._ledger.begins(step, path, here)
         if step.kind is StepKind.CONTENT:
             snapshot = await self._storage.apply(step, path, self._source, self._moved)
         else:

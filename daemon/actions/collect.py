@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from daemon.actions import letting_go
-from daemon.model import DatasetRow, Role, generation_path, mirror_path
-from daemon.store import bases, containers, datasets, jobs, leases, unneeded
-from daemon.store.database import Database
+from daemon.actions import letting_go, sizes
+from daemon.model import DatasetRow, Role, mirror_path
+from daemon.store import bases, containers, datasets, jobs, leases, unneeded, user_snapshots
+from daemon.store.database import Database, Tx
 from transfer.errors import DatasetBusy
-from transfer.model import Dataset, Forest
-from transfer.retain import Deed, DeedKind, Needs, deeds
+from transfer.model import Dataset, Forest, Guid
+from transfer.retain import Deed, DeedKind, Needs, deeds, possible
 from transfer.storage.base import Storage
 
 _OURS = re.compile(r"h-[0-9a-f]{24}")
@@ -34,8 +34,9 @@ class Rules:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What the catalogue says of this server's storage, read in one transaction."""
+    """The server's storage, and what the catalogue says of it, read in one transaction."""
 
+    forest: Forest
     rows: dict[str, DatasetRow]
     needs: Needs
     half_made: frozenset[str]
@@ -64,36 +65,20 @@ class Collector:
         ripe = await self._ripe(todo, inventory, now)
         done = [deed for deed in ripe if await self._do(deed, inventory)]
         await letting_go.rows(self._db, left, _without(forest, done))
-        await self._note_sizes(forest)
+        await sizes.note(self._db, self._server_id, forest)
         return done
 
-    async def _note_sizes(self, forest: Forest) -> None:
-        """What each container takes, as the API shows it."""
-        async with self._db.read() as tx:
-            ours = await containers.on_server(tx, self._server_id)
-        for container in ours:
-            path = generation_path(container.id, container.generation_id or "")
-            dataset = forest.datasets.get(path)
-            if dataset is None:
-                continue
-            sizes = (dataset.referenced_bytes, dataset.used_bytes)
-            if sizes != (container.referenced_bytes, container.unique_bytes):
-                async with self._db.write() as tx:
-                    await containers.change(
-                        tx, container.id, referenced_bytes=sizes[0], unique_bytes=sizes[1]
-                    )
-
     async def _take_inventory(self, forest: Forest) -> Inventory:
+        traits = await self._storage.traits()
         async with self._db.read() as tx:
             rows = await datasets.on_server(tx, self._server_id)
             live_ids = {c.generation_id for c in await containers.on_server(tx, self._server_id)}
             active = {job.id for job in await jobs.of_server_active(tx, self._server_id)}
-            leased = await leases.on_server(tx, self._server_id)
-            guids = {base.guid for base in await bases.held_by(tx, self._server_id)}
+            shipped = await self._shipped(tx)
+            guids = await self._named(tx)
         live = [row for row in rows if row.role is Role.GENERATION and row.id in live_ids]
         guids |= {row.settled_guid for row in live if row.settled_guid}
         making = {row.path for row in rows if not row.ready and row.job_id in active}
-        shipped = {row.path for row in rows if row.generation_id in leased}
         live_paths = {row.path for row in live}
         needs = Needs(
             live=frozenset(live_paths),
@@ -105,9 +90,24 @@ class Collector:
                 if row.ready and not row.trimmed and not (_grows(row) and row.job_id in active)
             ),
             known=frozenset(row.path for row in rows),
+            clones_pin=traits.clones_pin,
         )
         half_made = {row.path for row in rows if not row.ready} - making
-        return Inventory({row.path: row for row in rows}, needs, frozenset(half_made))
+        return Inventory(forest, {row.path: row for row in rows}, needs, frozenset(half_made))
+
+    async def _named(self, tx: Tx) -> set[Guid]:
+        """The snapshots that bases, lists and the jobs of all servers name."""
+        guids = {base.guid for base in await bases.held_by(tx, self._server_id)}
+        guids |= await user_snapshots.needed_on(tx, self._server_id)
+        return guids | {str(job.params.get("guid")) for job in await jobs.active(tx)}
+
+    async def _shipped(self, tx: Tx) -> set[str]:
+        """The datasets that may grow: of each generation that is being shipped to this server."""
+        found: set[str] = set()
+        for generation_id in await leases.on_server(tx, self._server_id):
+            rows = await datasets.of_generation(tx, self._server_id, generation_id)
+            found |= {row.path for row in rows}
+        return found
 
     async def _ripe(self, todo: list[Deed], inventory: Inventory, now: datetime) -> list[Deed]:
         """What may be done now: unneeded for the grace time, or left half-made by a job that has
@@ -121,18 +121,22 @@ class Collector:
             for deed in todo
             if since[deed.thing] + self._rules.grace > now and deed.path not in inventory.half_made
         }
-        return [
+        ripe = [
             deed
             for deed in todo
             if deed.path not in young
             or (deed.kind is not DeedKind.DESTROY and since[deed.thing] + self._rules.grace <= now)
             or (deed.kind is DeedKind.TRIM and _grows(inventory.rows[deed.path]))
         ]
+        return possible(inventory.forest, ripe, clones_pin=inventory.needs.clones_pin)
 
     async def _do(self, deed: Deed, inventory: Inventory) -> bool:
         """Carries one deed out; False where somebody still uses what it is about."""
         row = inventory.rows[deed.path]
         try:
+            if deed.kind is DeedKind.PROMOTE:
+                await self._promote(row, deed.guid or "", inventory)
+                return True
             if row.role is Role.GENERATION and deed.path not in inventory.needs.live:
                 await self._storage.unmount(deed.path)
             if deed.kind is DeedKind.DESTROY:
@@ -147,6 +151,15 @@ class Collector:
         except DatasetBusy:
             return False
         return True
+
+    async def _promote(self, clone: DatasetRow, guid: Guid, inventory: Inventory) -> None:
+        """Gives the husk's snapshots to its clone; that it has them is noted before."""
+        origin = inventory.forest.find(guid)
+        if origin is not None:
+            async with self._db.write() as tx:
+                layers = await datasets.generations(tx, inventory.rows[origin.dataset])
+                await datasets.add_strata(tx, clone, layers)
+        await self._storage.promote(clone.path, guid)
 
     async def _destroy(self, row: DatasetRow) -> None:
         """A row that is not ready may be without its dataset: where this is killed in the middle,

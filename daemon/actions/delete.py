@@ -11,7 +11,7 @@ import asyncio
 from daemon.actions.context import Context
 from daemon.actions.generations import drop_current
 from daemon.model import Container, Job, Json, Status
-from daemon.store import bases, containers, datasets, jobs, user_snapshots
+from daemon.store import bases, containers, datasets, jobs
 from daemon.store.database import Tx
 
 
@@ -42,5 +42,4 @@ async def _forget(ctx: Context, container: Container) -> None:
                 tx, row.id, retired=True, trimmed=False, container_id=None, settled_guid=None
             )
         await bases.drop_source(tx, container.id)
-        await user_snapshots.forget(tx, container.id)
         await containers.delete(tx, container.id)

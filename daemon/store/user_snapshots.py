@@ -1,4 +1,4 @@
-"""User snapshots: the lists of snapshots that containers have."""
+"""User snapshots: the lists of snapshots that containers have. A list goes with its container."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.sql.elements import ColumnElement
 
 from daemon.model import UserSnapshot
-from daemon.store import rows
+from daemon.store import jobs, rows
 from daemon.store.database import Tx
 from daemon.store.schema import containers, user_snapshots
 from transfer.model import Guid
@@ -89,12 +89,6 @@ async def forget_dropped(tx: Tx, container_id: str, kept_ids: Collection[str]) -
     )
 
 
-async def forget(tx: Tx, container_id: str) -> None:
-    """Forget the list of a container that is deleted."""
-    mine = user_snapshots.c.container_id == container_id
-    await tx.execute(delete_from(user_snapshots).where(mine))
-
-
 async def of_server(tx: Tx, server_id: str) -> list[UserSnapshot]:
     """What the containers of a server list."""
     here = select(containers.c.id).where(containers.c.server_id == server_id)
@@ -116,10 +110,13 @@ async def needed_on(tx: Tx, server_id: str) -> set[Guid]:
 
 
 async def expired(tx: Tx, server_id: str, at: datetime) -> list[UserSnapshot]:
-    """The entries of a server's containers whose time is over."""
+    """The entries of a server's containers whose time is over, but for those that a job reads:
+    their time is over when the job is."""
     here = select(containers.c.id).where(containers.c.server_id == server_id)
-    over = user_snapshots.c.expires_at <= at
-    return await _every(tx, user_snapshots.c.container_id.in_(here), over)
+    late = user_snapshots.c.expires_at <= at
+    found = await _every(tx, user_snapshots.c.container_id.in_(here), late)
+    in_use = {job.params.get("snapshot") for job in await jobs.active(tx)} if found else set()
+    return [entry for entry in found if entry.id not in in_use]
 
 
 async def next_expiry(tx: Tx, server_id: str, after: datetime) -> datetime | None:

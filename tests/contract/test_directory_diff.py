@@ -214,7 +214,7 @@ async def test_a_snapshot_applied_can_be_cloned_and_goes_on(pair: Pair) -> None:
     assert listing(live) == listing(frozen(pair.target, base))
     (live / "file").write_bytes(b"changed on the copy")
     own = await pair.target.snapshot("containers/c2/g2", "h-own", "test")
-    lineage = await pair.target.lineage("containers/c2/g2")
+    lineage = await pair.target.lineage([own.guid])
     assert [found.guid for found in lineage.lineage(own.guid)] == [own.guid, base.guid]
     back = Step(StepKind.CONTENT, "", own.guid, own.name, base.guid, Landing.NEW)
     asked = Counting(pair.target)

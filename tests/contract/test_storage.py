@@ -13,7 +13,6 @@ import pytest
 
 from transfer.errors import (
     DatasetBusy,
-    DatasetMissing,
     SnapshotMissing,
     SourcePathInvalid,
     StorageError,
@@ -265,7 +264,7 @@ async def test_the_lineage_goes_to_the_root(storage: Storage, tree: Path) -> Non
     await storage.mount(two)
     Path(storage.rootfs(two), "two").write_text("two")
     second = await storage.snapshot(two, new_name(), TAG)
-    forest = await storage.lineage(two)
+    forest = await storage.lineage([second.guid])
     chain = forest.lineage(second.guid)
     assert [one.guid for one in chain[:2]] == [second.guid, first.guid]
     whole = await storage.forest()
@@ -273,8 +272,10 @@ async def test_the_lineage_goes_to_the_root(storage: Storage, tree: Path) -> Non
     if forest.datasets[two].origin is not None:
         assert forest.datasets[two].origin == first.guid
         assert len(chain) == 3
-    with pytest.raises(DatasetMissing):
-        await storage.lineage(f"containers/{new_id()}/{new_id()}")
+    assert await storage.lineage([second.guid, first.guid, "1"]) == forest
+    assert two not in (await storage.lineage([first.guid])).datasets
+    assert (await storage.lineage(["1"])).datasets == {}
+    assert (await storage.lineage([])).datasets == {}
     assert (await storage.inspect([f"mirrors/{new_id()}"])).datasets == {}
 
 

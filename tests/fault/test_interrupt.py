@@ -190,9 +190,11 @@ async def test_what_a_peer_may_not_have(cluster: Cluster, api: Api) -> None:
                 await peer.traits()
     async with connect(server, started.job_id) as peer:
         await peer.traits()
-        await peer.lineage(generation_path(source, owner.generation_id))
+        base = (await forest_of(here)).datasets[generation_path(source, owner.generation_id)].origin
+        assert base
+        assert base in {one.guid for one in (await peer.lineage([base])).snapshots()}
         for request in (
-            peer.lineage(strange),
+            peer.lineage([guid]),
             peer.snapshot(strange, snapshot_name(new_id()), hold_tag(started.job_id)),
             peer.hold([guid], hold_tag(started.job_id)),
             peer.tree_root(guid),

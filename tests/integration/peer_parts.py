@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import asyncssh
 from xxhash import xxh3_128_digest
 
-from transfer.errors import DatasetMissing, PeerRefused, SnapshotMissing, SourceChanged
+from transfer.errors import PeerRefused, SnapshotMissing, SourceChanged
 from transfer.model import (
     Dataset,
     Forest,
@@ -59,9 +59,9 @@ class MemorySource:
     async def traits(self) -> Traits:
         return Traits("memory", native=True, mtime_ns=1_000_000_000)
 
-    async def lineage(self, path: str) -> Forest:
-        if path != PATH:
-            raise DatasetMissing("no such dataset", path=path)
+    async def lineage(self, guids: Sequence[Guid]) -> Forest:
+        if GUID not in guids:
+            return Forest()
         return Forest.of([Dataset(PATH, None, (self._snapshot(NAME),), used_bytes=7)])
 
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:

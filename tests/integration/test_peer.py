@@ -33,7 +33,6 @@ from tests.integration.peer_parts import (
     serving,
 )
 from transfer.errors import (
-    DatasetMissing,
     PeerHostKeyMismatch,
     PeerRefused,
     PeerUnreachable,
@@ -61,7 +60,8 @@ async def test_every_question_is_answered_as_the_storage_answers_it() -> None:
     source = MemorySource([b"x" * 5], {b"": b"ab", b"bad \xff name": b"cdef"})
     async with serving(source) as server, connected(server.port) as peer:
         assert await peer.traits() == await source.traits()
-        assert await peer.lineage(PATH) == await source.lineage(PATH)
+        assert await peer.lineage([GUID, "1"]) == await source.lineage([GUID, "1"])
+        assert (await peer.lineage([])).datasets == {}
         assert (await peer.snapshot(PATH, NAME, TAG)).name == NAME
         assert source.holds == {(GUID, TAG)}
         await peer.hold([GUID], TAG)
@@ -91,11 +91,9 @@ async def test_a_tag_of_another_job_is_a_mistake_of_the_caller() -> None:
 
 async def test_the_storages_errors_come_back_as_themselves() -> None:
     async with serving(MemorySource()) as server, connected(server.port) as peer:
-        with pytest.raises(DatasetMissing) as missing:
-            await peer.lineage("mirrors/" + "0" * 24)
-        assert missing.value.evidence == {"path": "mirrors/" + "0" * 24}
-        with pytest.raises(SnapshotMissing):
+        with pytest.raises(SnapshotMissing) as missing:
             await peer.hold(["1"], TAG)
+        assert missing.value.evidence == {"guids": "['1']"}
         with pytest.raises(SourceChanged):
             await read(peer, Step(StepKind.FULL, PATH, "1", NAME, None, Landing.NEW))
         assert (await peer.traits()).kind == "memory"
@@ -159,9 +157,9 @@ async def test_the_gate_is_asked_and_obeyed() -> None:
             await peer.hold([GUID], TAG)
         assert source.holds == set()
         await peer.size(STEP)
-    assert [(asked.job_id, asked.path, asked.guids) for asked in gate.asked] == [
-        (JOB, None, (GUID,)),
-        (JOB, None, (GUID,)),
+    assert [(asked.job_id, asked.guids) for asked in gate.asked] == [
+        (JOB, (GUID,)),
+        (JOB, (GUID,)),
     ]
 
 

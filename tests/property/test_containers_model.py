@@ -60,7 +60,8 @@ class Kill:
 
 
 places = st.integers(0, len(PLACES) - 1)
-kills = st.none() | st.builds(Kill, st.integers(1, 50), st.booleans())
+calls = st.integers(1, 20) | st.integers(1, 70)
+kills = st.none() | st.builds(Kill, calls, st.booleans())
 files = st.builds(
     lambda byte, size, second: File(bytes([byte]) * size, 10**9 + second),
     st.integers(0, 255),
@@ -118,9 +119,12 @@ class Containers(RuleBasedStateMachine):
 
     # Steps. `kill` says when the step is killed at first.
 
-    @initialize(at=places)
-    def begin(self, at: int) -> None:
+    @initialize(at=places, copy_at=places)
+    def begin(self, at: int, copy_at: int) -> None:
+        """A container with a snapshot, and its copy."""
         self.create(at)
+        self._do(self._snapshot("c1", None))
+        self._do(self._copy("c1", None, self.world.places[copy_at], None))
 
     @precondition(lambda self: len(self.model.containers) < 2)
     @rule(at=places)
@@ -129,12 +133,14 @@ class Containers(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def edit(self, data: Data) -> None:
-        name = self._draw(data, [*self.model.containers])
-        self._do(self._edit(name, data.draw(edits(self.model.containers[name].tree), "edit")))
+        self._draw_edit(data, self._draw(data, [*self.model.containers]))
 
-    @rule(data=st.data(), kill=kills)
-    def snapshot(self, data: Data, kill: Kill | None) -> None:
-        self._do(self._snapshot(self._draw(data, [*self.model.containers]), kill))
+    @rule(data=st.data(), edited=st.booleans(), kill=kills)
+    def snapshot(self, data: Data, edited: bool, kill: Kill | None) -> None:
+        name = self._draw(data, [*self.model.containers])
+        if edited:
+            self._draw_edit(data, name)
+        self._do(self._snapshot(name, kill))
 
     @precondition(lambda self: len(self.model.containers) < CONTAINERS_MAX)
     @rule(data=st.data(), at=places, kill=kills)
@@ -150,9 +156,12 @@ class Containers(RuleBasedStateMachine):
         self._do(self._copy(source, snapshot_id, self.world.places[at], kill))
 
     @precondition(lambda self: self.model.copies(orphaned=False))
-    @rule(data=st.data(), kill=kills)
-    def sync(self, data: Data, kill: Kill | None) -> None:
-        self._do(self._sync(self._draw(data, self.model.copies(orphaned=False)), kill))
+    @rule(data=st.data(), edited=st.booleans(), kill=kills)
+    def sync(self, data: Data, edited: bool, kill: Kill | None) -> None:
+        name = self._draw(data, self.model.copies(orphaned=False))
+        if edited:
+            self._draw_edit(data, self.model.containers[name].source or "")
+        self._do(self._sync(name, kill))
 
     @precondition(lambda self: self.model.copies(orphaned=True))
     @rule(data=st.data())
@@ -187,6 +196,10 @@ class Containers(RuleBasedStateMachine):
 
     def _draw(self, data: Data, names: list[str]) -> str:
         return str(data.draw(st.sampled_from(names), "container"))
+
+    def _draw_edit(self, data: Data, name: str) -> None:
+        edit = data.draw(edits(self.model.containers[name].tree), "edit")
+        self._do(self._edit(name, edit))
 
     def _draw_snapshot(self, data: Data) -> tuple[str, str]:
         """A container and a snapshot that it lists: the newest is number 0."""

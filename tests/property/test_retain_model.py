@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.model import Dataset, Forest, Snapshot
-from transfer.retain import Deed, DeedKind, Needs, deeds
+from transfer.retain import Deed, DeedKind, Needs, deeds, possible
 
 
 @st.composite
@@ -45,15 +45,18 @@ def situations(draw: st.DrawFn) -> tuple[Forest, Needs]:
         guids=draw(st.frozensets(st.sampled_from(guids), max_size=4)),
         untrimmed=draw(some),
         known=frozenset(paths) - draw(some),
+        clones_pin=draw(st.booleans()),
     )
     return forest, needs
 
 
 @dataclass
 class Zfs:
-    """What zfs refuses, as far as destroying goes."""
+    """What zfs refuses, as far as destroying and promoting go; without `clones_pin`, what dir
+    does."""
 
     forest: Forest
+    clones_pin: bool
 
     def carry_out(self, deed: Deed) -> None:
         dataset = self.forest.datasets[deed.path]
@@ -63,6 +66,8 @@ class Zfs:
             assert not dataset.snapshots, "a dataset with snapshots cannot be destroyed"
             rest = {path: one for path, one in self.forest.datasets.items() if path != deed.path}
             self.forest = Forest(rest)
+        elif deed.kind is DeedKind.PROMOTE:
+            self._promote(dataset, deed.guid)
         else:
             assert dataset.snapshots, "there is nothing to roll back to"
 
@@ -70,18 +75,47 @@ class Zfs:
         (gone,) = [snapshot for snapshot in dataset.snapshots if snapshot.guid == guid]
         assert not gone.holds, "a held snapshot cannot be destroyed"
         clones = [one.path for one in self.forest if one.origin == guid]
-        assert not clones, f"a snapshot with clones cannot be destroyed: {clones}"
+        assert not clones or not self.clones_pin, f"it has clones: {clones}"
         rest = tuple(one for one in dataset.snapshots if one is not gone)
         changed = replace(dataset, snapshots=rest)
         self.forest = Forest({**self.forest.datasets, dataset.path: changed})
 
+    def _promote(self, clone: Dataset, guid: str | None) -> None:
+        """The origin and what is older than it go to the clone; the husk becomes its clone."""
+        assert self.clones_pin
+        assert guid is not None
+        origin = self.forest.find(guid)
+        assert origin is not None
+        assert clone.origin == guid
+        husk = self.forest.datasets[origin.dataset]
+        move = [one for one in husk.snapshots if one.order <= origin.order]
+        stay = tuple(one for one in husk.snapshots if one.order > origin.order)
+        moved = tuple(replace(one, dataset=clone.path) for one in move)
+        grown = replace(clone, origin=husk.origin, snapshots=(*moved, *clone.snapshots))
+        left = replace(husk, origin=guid, snapshots=stay)
+        self.forest = Forest({**self.forest.datasets, grown.path: grown, left.path: left})
+
 
 def collected(forest: Forest, needs: Needs) -> tuple[Forest, list[Deed]]:
-    zfs = Zfs(forest)
+    """After one round."""
+    storage = Zfs(forest, needs.clones_pin)
     done = deeds(forest, needs)
     for deed in done:
-        zfs.carry_out(deed)
-    return zfs.forest, done
+        storage.carry_out(deed)
+    return storage.forest, done
+
+
+def settled(forest: Forest, needs: Needs) -> tuple[Forest, list[Deed]]:
+    """After as many rounds as do anything: each promotes over at least half of a line of husks,
+    and takes down those of the round before."""
+    found: list[Deed] = []
+    for _ in range(2 * len(forest.datasets) + 1):
+        forest, done = collected(forest, needs)
+        if not done:
+            return forest, found
+        found += done
+        needs = replace(needs, untrimmed=frozenset())
+    raise AssertionError("it does not come to an end")
 
 
 @given(situations())
@@ -92,18 +126,18 @@ def test_every_deed_can_be_done_in_its_turn(situation: tuple[Forest, Needs]) -> 
 @given(situations())
 def test_nothing_that_must_stay_goes(situation: tuple[Forest, Needs]) -> None:
     forest, needs = situation
-    left, done = collected(forest, needs)
+    left, done = settled(forest, needs)
     unknown = forest.datasets.keys() - needs.known
     for path in (needs.live | needs.closed | unknown) & forest.datasets.keys():
         assert path in left.datasets
     for path in (needs.closed | unknown) & forest.datasets.keys():
-        assert left.datasets[path] == forest.datasets[path]
+        assert left.datasets[path].snapshots == forest.datasets[path].snapshots
         assert path not in {deed.path for deed in done}
     guids = {snapshot.guid for snapshot in left.snapshots()}
     for snapshot in forest.snapshots():
         if snapshot.holds or snapshot.guid in needs.guids:
             assert snapshot.guid in guids
-    for dataset in left:
+    for dataset in left if needs.clones_pin else ():
         assert dataset.origin is None or dataset.origin in guids, "an origin outlives its clones"
 
 
@@ -119,21 +153,67 @@ def test_only_heads_that_nobody_uses_are_trimmed(situation: tuple[Forest, Needs]
 
 
 @given(situations())
-def test_collected_once_nothing_is_left_to_do(situation: tuple[Forest, Needs]) -> None:
+def test_settled_once_nothing_is_left_to_do(situation: tuple[Forest, Needs]) -> None:
     forest, needs = situation
-    left, _ = collected(forest, needs)
-    trimmed = replace(needs, untrimmed=frozenset())
-    assert deeds(left, trimmed) == []
+    left, _ = settled(forest, needs)
+    assert deeds(left, replace(needs, untrimmed=frozenset())) == []
 
 
 @given(situations())
 def test_what_stays_is_needed_by_something(situation: tuple[Forest, Needs]) -> None:
     forest, needs = situation
-    left, _ = collected(forest, needs)
-    used = {dataset.origin for dataset in left}
+    left, _ = settled(forest, needs)
+    used = {dataset.origin for dataset in left if needs.clones_pin}
     for dataset in left:
         if dataset.path in needs.closed or dataset.path not in needs.known:
             continue
         assert dataset.snapshots or dataset.path in needs.live
         for snapshot in dataset.snapshots:
             assert snapshot.holds or snapshot.guid in needs.guids | used
+
+
+@given(situations())
+def test_no_husk_stays(situation: tuple[Forest, Needs]) -> None:
+    """The newest snapshot of what is not live is needed for itself, unless one of the datasets
+    that would be changed is not the collector's to change, or a job reads the husk."""
+    forest, needs = situation
+    left, _ = settled(forest, needs)
+    fixed = needs.closed | (left.datasets.keys() - needs.known)
+    for dataset in left:
+        if dataset.path in needs.live | fixed:
+            continue
+        assert dataset.head is not None
+        clones = {one.path for one in left if one.origin == dataset.head.guid}
+        held = any(snapshot.holds for snapshot in dataset.snapshots)
+        assert dataset.head.guid in needs.guids or held or clones <= fixed
+
+
+@given(situations())
+def test_no_more_datasets_stay_than_are_needed(situation: tuple[Forest, Needs]) -> None:
+    """Where nobody else has a hand in it: the live ones, and one for each needed snapshot."""
+    forest, needs = situation
+    needs = replace(needs, closed=frozenset(), known=frozenset(forest.datasets))
+    left, _ = settled(forest, needs)
+    guids = needs.guids | {snapshot.guid for snapshot in forest.snapshots() if snapshot.holds}
+    needed = [snapshot for snapshot in left.snapshots() if snapshot.guid in guids]
+    live = needs.live & left.datasets.keys()
+    others = {snapshot.dataset for snapshot in needed} - live
+    assert left.datasets.keys() == live | others
+
+
+@given(st.data(), situations())
+def test_of_some_of_the_deeds_those_that_are_possible_can_be_done(
+    data: st.DataObject, situation: tuple[Forest, Needs]
+) -> None:
+    """The others have not been unneeded for long enough, or were busy."""
+    forest, needs = situation
+    todo = deeds(forest, needs)
+    chosen = [deed for deed in todo if data.draw(st.booleans())]
+    done = possible(forest, chosen, clones_pin=needs.clones_pin)
+    storage = Zfs(forest, needs.clones_pin)
+    for deed in done:
+        storage.carry_out(deed)
+    assert possible(forest, todo, clones_pin=needs.clones_pin) == todo
+    if not needs.clones_pin:
+        kinds = (DeedKind.DESTROY_SNAPSHOT, DeedKind.TRIM)
+        assert [d for d in done if d.kind in kinds] == [d for d in chosen if d.kind in kinds]

@@ -48,6 +48,22 @@ def test_ages(value: object, words: str) -> None:
     assert output.age(value, datetime(2026, 1, 15, 10, 30, tzinfo=UTC)) == words
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("2026-02-14T10:30:00.000Z", "in 30 d"),
+        ("2026-01-16T10:29:59.999Z", "in 23 h"),
+        ("2026-01-15T10:31:30.000Z", "in 1 m"),
+        ("2026-01-15T10:30:07.500Z", "in 7 s"),
+        ("2026-01-15T10:30:00.000Z", "over"),
+        ("2025-01-15T10:30:00.000Z", "over"),
+        (None, "-"),
+    ],
+)
+def test_what_lies_ahead(value: object, words: str) -> None:
+    assert output.ahead(value, datetime(2026, 1, 15, 10, 30, tzinfo=UTC)) == words
+
+
 def test_tables_hold_what_users_wrote_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(["A", ">B"], [["[bold]x[/]", "1"], ["\x1b[31mred", "22"]], empty="none")
     printed = capsys.readouterr().out

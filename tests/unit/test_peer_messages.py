@@ -32,7 +32,7 @@ NAME = f"h-{JOB}"
 STEP = Step(StepKind.INCREMENTAL, PATH, "18446744073709551615", NAME, "1", Landing.NEW, None, 9)
 REQUESTS: list[PeerRequest] = [
     messages.GetTraits(JOB),
-    messages.GetLineage(JOB, PATH),
+    messages.GetLineage(JOB, ("1", "18446744073709551615")),
     messages.TakeSnapshot(JOB, f"images/{JOB}", NAME),
     messages.Hold(JOB, ("1", "2")),
     messages.Release(JOB, ()),
@@ -123,12 +123,13 @@ def test_another_frame_is_no_request() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        messages.GetLineage(JOB, "../etc"),
-        messages.GetLineage(JOB, "containers"),
-        messages.GetLineage(JOB, "containers/a/../b"),
-        messages.GetLineage(JOB, "containers/-R@x"),
-        messages.GetLineage(JOB, "tank/containers/a"),
+        messages.TakeSnapshot(JOB, "../etc", NAME),
+        messages.TakeSnapshot(JOB, "containers", NAME),
+        messages.TakeSnapshot(JOB, "containers/a/../b", NAME),
+        messages.TakeSnapshot(JOB, "containers/-R@x", NAME),
+        messages.TakeSnapshot(JOB, "tank/containers/a", NAME),
         messages.TakeSnapshot(JOB, PATH, "h-x"),
+        messages.GetLineage(JOB, ("1", "x")),
         messages.Hold(JOB, ("-1",)),
         messages.Hold(JOB, ("1" * 21,)),
         messages.Hold(JOB, ("1",) * (messages.ITEMS_MAX + 1)),
@@ -153,8 +154,8 @@ def test_what_does_not_have_its_form_is_refused(request_: PeerRequest) -> None:
 
 
 def test_a_request_says_what_it_touches() -> None:
-    assert messages.GetLineage(JOB, PATH).path == PATH
-    assert messages.TakeSnapshot(JOB, PATH, NAME).path == PATH
+    assert messages.GetLineage(JOB, ("1",)).guids == ("1",)
+    assert messages.TakeSnapshot(JOB, PATH, NAME).guids == ()
     assert messages.Hold(JOB, ("1", "2")).guids == ("1", "2")
     assert messages.Send(JOB, "auto", 0, STEP).guids == (STEP.snapshot, "1")
     assert messages.GetSize(JOB, replace(STEP, base=None)).guids == (STEP.snapshot,)
@@ -162,11 +163,11 @@ def test_a_request_says_what_it_touches() -> None:
 
 
 def test_answers_come_out_as_they_went_in() -> None:
-    snapshots = tuple(Snapshot(str(n), f"h-{n:024x}", PATH, n, n, n, 1) for n in range(20_000))
+    snapshots = tuple(Snapshot(str(n), f"h-{n:024x}", PATH, n, n, n, 1, 2) for n in range(20_000))
     forest = Forest.of([Dataset(PATH, "7", snapshots, partial=True, used_bytes=5)])
     for kind, value in (
         (Forest, forest),
-        (Traits, Traits("zfs", native=True, mtime_ns=1_000_000_000)),
+        (Traits, Traits("zfs", native=True, mtime_ns=1_000_000_000, clones_pin=True)),
         (Snapshot, snapshots[3]),
         (int, 1 << 60),
         (bytes, bytes(range(240, 256))),

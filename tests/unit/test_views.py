@@ -18,6 +18,7 @@ from daemon.model import (
     Role,
     Server,
     Status,
+    UserSnapshot,
 )
 
 AT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
@@ -36,6 +37,8 @@ COPY = Container(
 )
 SOURCE = replace(COPY, id="4" * 24, source_container_id=None)
 JOB = Job("5" * 24, JobType.COPY, JobState.RUNNING, COPY.id, SERVER.id, "9" * 24, created_at=AT)
+
+SNAPSHOT = UserSnapshot(COPY.id, "8" * 24, "snap-20260115-103000", "77", 5, AT)
 
 # The fields of the copy page's example, and those that API.md adds.
 PAGE = frozenset(
@@ -64,6 +67,41 @@ def test_the_container_object_has_the_pages_fields_and_what_is_added() -> None:
     )
     assert shown["subserver_name"] == COPY.name
     assert (shown["volumes"], shown["realm_ids"]) == ({}, [])
+
+
+def test_a_snapshot_that_was_never_used_and_never_expires() -> None:
+    assert views.snapshot_view(replace(SNAPSHOT, referenced_bytes=9, unique_bytes=4)) == {
+        "name": "snap-20260115-103000",
+        "alias": None,
+        "created_at": "2026-01-15T10:30:00.000Z",
+        "last_used_at": None,
+        "expires_at": None,
+        "stateful": False,
+        "size": 9,
+        "guid": "77",
+        "inherited": False,
+        "unique_bytes": 4,
+        "inconsistent_files": 0,
+    }
+
+
+def test_a_snapshot_with_everything() -> None:
+    full = replace(
+        SNAPSHOT,
+        alias="baseline",
+        last_used_at=AT + timedelta(hours=1),
+        expires_at=AT + timedelta(days=0.5),
+        inherited=True,
+        inconsistent_files=2,
+    )
+    shown = views.snapshot_view(full)
+    assert (shown["alias"], shown["inherited"], shown["inconsistent_files"]) == (
+        "baseline",
+        True,
+        2,
+    )
+    assert shown["last_used_at"] == "2026-01-15T11:30:00.000Z"
+    assert shown["expires_at"] == "2026-01-15T22:30:00.000Z"
 
 
 def test_secrets_of_a_container_are_never_shown() -> None:

@@ -134,10 +134,13 @@ class Storage(Source, Protocol):
         """Moves a generation's dataset to `mirrors/…`, unmounted and read-only from then on."""
         ...
 
-    async def promote(self, path: str) -> None:
-        """Turns a clone and its origin round: the origin, and what is older than it in its
-        dataset, become the clone's own, and the other dataset a clone of that. Done already where
-        the dataset is no clone. For backends whose clones pin (`Traits.clones_pin`)."""
+    async def promote(self, path: str, guid: Guid) -> None:
+        """Turns a clone of the snapshot `guid` and its origin round: that snapshot, and what is
+        older than it in its dataset, become the clone's own, and the other dataset a clone of it.
+        Who has a file of either open notices nothing.
+
+        Only where clones pin (`Traits.clones_pin`), else CannotExpress. Raises DatasetBusy where
+        it is no clone of that snapshot any more."""
         ...
 
     async def destroy_snapshot(self, path: str, guid: Guid) -> None:

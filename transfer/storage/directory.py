@@ -3,6 +3,7 @@
 directory_layout  where things lie
 directory_change  mounting, moving, destroying
 directory_freeze  snapshots and live trees
+directory_basis   what a live tree has in common with a snapshot
 directory_serve   what other servers ask for
 directory_traits  what the filesystem can do
 directory_thread  blocking work in threads
@@ -203,6 +204,10 @@ class DirectoryStorage:
         await self.unmount(path)
         async with self._alone(path), self._alone(mirror):
             await blocking(directory_change.retire, self._layout, path, mirror)
+
+    async def promote(self, path: str, guid: Guid) -> None:
+        """Raises CannotExpress: clones do not pin what they were made from."""
+        raise CannotExpress("a dir storage has nothing to promote: its clones stand alone")
 
     async def destroy_snapshot(self, path: str, guid: Guid) -> None:
         """Destroys one snapshot. Raises DatasetBusy where it is held."""

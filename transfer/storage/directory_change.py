@@ -8,7 +8,8 @@ import os
 
 from transfer.errors import DatasetBusy, DatasetMissing
 from transfer.model import Guid
-from transfer.storage.directory_layout import PASSABLE, Layout
+from transfer.storage.directory_basis import alone
+from transfer.storage.directory_layout import BUILDING, GOING, PASSABLE, Layout
 from transfer.tree.remove import remove_tree
 
 
@@ -62,17 +63,21 @@ def trim(layout: Layout, path: str) -> None:
 
 
 def destroy_snapshot(layout: Layout, path: str, guid: Guid) -> None:
-    """Destroys a snapshot; one that is gone is fine. Raises DatasetBusy where it is held."""
+    """Destroys a snapshot; one that is gone is fine, and one that clones were made from.
+    Raises DatasetBusy where it is held or being read."""
     found = layout.find(guid)
     if found is None or found.path != path:
         return
     holds = layout.holds(path, found.name)
     if holds:
         raise DatasetBusy(f"{path}@{found.name} is held", path=path, holds=holds)
-    going = os.path.join(os.path.dirname(found.directory), f".gone-{found.name}")
-    remove_tree(going)
-    os.rename(found.directory, going)
-    remove_tree(going)
+    snapshots = os.path.dirname(found.directory)
+    with alone(found):
+        remove_tree(os.path.join(snapshots, GOING + found.name))
+        os.rename(found.directory, os.path.join(snapshots, GOING + found.name))
+    for name in os.listdir(snapshots):
+        if name.startswith(GOING):  # also what a killed process has left
+            remove_tree(os.path.join(snapshots, name))
 
 
 def destroy(layout: Layout, path: str) -> None:
@@ -81,11 +86,11 @@ def destroy(layout: Layout, path: str) -> None:
     if dataset is not None and dataset.snapshots:
         raise DatasetBusy(f"{path} has snapshots", path=path)
     parent, name = os.path.split(layout.dataset(path))
-    going = os.path.join(parent, f".gone-{name}")
+    going = os.path.join(parent, f"{GOING}{name}")
     remove_tree(going)
     if dataset is not None:
         os.rename(layout.dataset(path), going)
-    for scratch in (going, os.path.join(parent, f".tmp-{name}")):
+    for scratch in (going, os.path.join(parent, f"{BUILDING}{name}")):
         remove_tree(scratch)
     if path.startswith("containers/"):
         _remove_empty(parent)

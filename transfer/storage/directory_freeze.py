@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from transfer.errors import SourcePathInvalid, StorageError, VerifyMismatch
 from transfer.model import Guid
+from transfer.storage.directory_basis import Basis, open_basis
 from transfer.storage.directory_layout import (
+    BUILDING,
     PASSABLE,
     PRIVATE,
     DatasetRecord,
@@ -53,10 +55,11 @@ class Built:
 def publish(layout: Layout, path: str, name: str, built: Built) -> Located:
     """Brings what was built to the disk, then makes it visible with one rename."""
     building = layout.building(path, name)
-    head = layout.head(path)
+    dataset = layout.read(path)
+    head = None if dataset is None else dataset.head
     record = SnapshotRecord(
         guid=built.guid,
-        order=1 if head is None else head.record.order + 1,
+        order=1 if head is None else head.order + 1,
         root=built.manifest.root.hex(),
         referenced_bytes=built.manifest.data_bytes,
         unique_bytes=built.unique_bytes,
@@ -94,16 +97,16 @@ def freeze(layout: Layout, path: str, name: str, *, reflinks: bool) -> Located:
     live_dir = os.path.join(directory, "live")
     if not os.path.isdir(live_dir):
         raise StorageError(f"{path} has no live tree", path=path)
+    _drop_others(layout.building(path, name))
     head = layout.head(path)
     probe_ns = probe(os.path.join(directory, ".probe"), in_use=True)
-    index, base = _indexed(layout, directory)
-    with closing(open_root(live_dir)) as live:
-        if index is not None and head is not None and index.guid == head.record.guid:
-            same = unchanged_rows(live, index, head.manifest())
+    with closing(open_root(live_dir)) as live, open_basis(layout, directory) as basis:
+        if basis is not None and head is not None and basis.index.guid == head.record.guid:
+            same = unchanged_rows(live, basis.index, basis.manifest)
             if same is not None:
-                _write_index(directory, index.guid, live, probe_ns, same)
+                _write_index(directory, basis.index.guid, live, probe_ns, same)
                 return head
-        built, rows = _copy_live(layout, (path, name), live, (index, base), reflinks=reflinks)
+        built, rows = _copy_live(layout.building(path, name), live, basis, reflinks=reflinks)
         if head is not None and head.record.root == built.manifest.root.hex():
             remove_tree(layout.building(path, name))
             found = head
@@ -120,7 +123,7 @@ def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None
         return
     parent, name = os.path.split(finished)
     os.makedirs(parent, mode=PASSABLE, exist_ok=True)
-    building = os.path.join(parent, f".tmp-{name}")
+    building = os.path.join(parent, f"{BUILDING}{name}")
     remove_tree(building)
     os.makedirs(os.path.join(building, "live"), mode=PASSABLE)
     for inner in ("snapshots", "holds"):
@@ -154,9 +157,11 @@ def settle(layout: Layout, path: str, properties: Mapping[str, str]) -> None:
     """
     directory = layout.existing(path)
     probe_ns = probe(os.path.join(directory, ".probe"), in_use=False)
-    index, base = _indexed(layout, directory)
-    with closing(open_root(os.path.join(directory, "live"))) as live:
-        scan = TreeScan(_knows(index, base))
+    with (
+        closing(open_root(os.path.join(directory, "live"))) as live,
+        open_basis(layout, directory) as basis,
+    ):
+        scan = TreeScan(_knows(basis))
         manifest = scan.run(live)
         settled = build_index("", os.fstat(live), probe_ns, scan.rows)
         replace_file(os.path.join(directory, "settled.manifest"), dump(manifest))
@@ -204,27 +209,22 @@ def unchanged_rows(live: int, index: Index, manifest: Manifest) -> list[Row] | N
     return scan.rows if found.root == manifest.root else None
 
 
+def _drop_others(building: str) -> None:
+    """Removes what snapshots of this live tree have left half-made whose process was killed:
+    under the work lock nobody else makes one."""
+    directory, own = os.path.split(building)
+    for name in os.listdir(directory):
+        if name.startswith(BUILDING) and name != own:
+            remove_tree(os.path.join(directory, name))
+
+
 def _copy_live(
-    layout: Layout,
-    at: tuple[str, str],
-    live: int,
-    known: tuple[Index | None, Located | None],
-    *,
-    reflinks: bool,
+    building: str, live: int, basis: Basis | None, *, reflinks: bool
 ) -> tuple[Built, list[Row]]:
-    path, name = at
-    base = known[1]
-    target_dir = _fresh_tree(layout.building(path, name))
-    base_root = None if base is None else open_root(base.tree)
-    try:
-        with closing(open_root(target_dir)) as target:
-            copy = TreeCopy(
-                target, _ignore, knows=_knows(*known), base=base_root, reflinks=reflinks
-            )
-            manifest = copy.run(live)
-    finally:
-        if base_root is not None:
-            os.close(base_root)
+    base = None if basis is None else basis.tree
+    with closing(open_root(_fresh_tree(building))) as target:
+        copy = TreeCopy(target, _ignore, knows=_knows(basis), base=base, reflinks=reflinks)
+        manifest = copy.run(live)
     return _built(manifest, copy.report()), copy.rows
 
 
@@ -246,17 +246,10 @@ def _fresh_tree(building: str) -> str:
     return tree
 
 
-def _indexed(layout: Layout, directory: str) -> tuple[Index | None, Located | None]:
-    """The live tree's index and the snapshot it speaks of, where both are still there."""
-    index = load_index(os.path.join(directory, "index"))
-    base = None if index is None else layout.find(index.guid)
-    return (None, None) if base is None else (index, base)
-
-
-def _knows(index: Index | None, base: Located | None) -> Knows:
-    if index is None or base is None:
+def _knows(basis: Basis | None) -> Knows:
+    if basis is None:
         return nothing_known
-    manifest = base.manifest()
+    index, manifest = basis.index, basis.manifest
     return lambda path, stat: index.known(manifest, path, stat)
 
 

@@ -31,6 +31,8 @@ from transfer.tree.manifest import Manifest, load
 _DATASET = re.compile(r"(containers/[\w-][\w.-]*|mirrors|images)/[\w-][\w.-]*", re.ASCII)
 _SNAPSHOT = re.compile(r"[\w-][\w.-]*", re.ASCII)
 
+BUILDING = ".tmp-"
+GOING = ".gone-"
 PRIVATE = 0o700
 PASSABLE = 0o711  # so that a container's own users reach its live tree
 
@@ -106,7 +108,7 @@ class Layout:
     def building(self, path: str, name: str) -> str:
         """Where that snapshot is built."""
         finished = self.snapshot(path, name)
-        return os.path.join(os.path.dirname(finished), f".tmp-{name}")
+        return os.path.join(os.path.dirname(finished), f"{BUILDING}{name}")
 
     def hold(self, path: str, name: str, tag: str) -> str:
         """The file that is a hold."""
@@ -236,6 +238,7 @@ def as_snapshot(found: Located, holds: int) -> Snapshot:
         referenced_bytes=record.referenced_bytes,
         unique_bytes=record.unique_bytes,
         holds=holds,
+        inconsistent_files=record.inconsistent_files,
     )
 
 

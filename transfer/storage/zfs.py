@@ -101,14 +101,15 @@ class ZfsStorage(ZfsTree):
         if output.status != 0 or at == 0:
             return taken
         before = dataset.snapshots[at - 1]
-        if not await self._unchanged(path, before.name, name):
+        if not await self._unchanged(path, f"@{before.name}", name):
             return taken
         await self._zfs.do("destroy", full_name)
         return before
 
     async def _unchanged(self, path: str, older: str, newer: str) -> bool:
-        """Whether nothing lies between two snapshots: their stream is a head and an end."""
-        argv = ["zfs", "send", "-i", f"@{older}", f"{self._zfs.name(path)}@{newer}"]
+        """Whether nothing lies between `older` (`@` and a name, or the origin's full name) and
+        the snapshot named `newer`: their stream is a head and an end."""
+        argv = ["zfs", "send", "-i", older, f"{self._zfs.name(path)}@{newer}"]
         bytes_read = 0
         async with command.reading(argv) as child:
             while block := await child.read():
@@ -203,6 +204,13 @@ class ZfsStorage(ZfsTree):
             if here.origin != guid:
                 raise DatasetBusy(f"{path} exists", dataset=path, origin=here.origin, planned=guid)
             return
+        try:
+            await self._clone(guid, path)
+        except SnapshotMissing:
+            # A retire or promote may have renamed it between the look and the deed.
+            await self._clone(guid, path)
+
+    async def _clone(self, guid: Guid, path: str) -> None:
         origin = (await self._zfs.locate([guid]))[guid]
         properties = {
             "canmount": "noauto",
@@ -242,11 +250,16 @@ class ZfsStorage(ZfsTree):
     async def written(self, path: str, name: str) -> bool:
         async with locked(self._lock_dir, path):
             full_name = self._zfs.name(path)
-            rows = await self._zfs.properties([full_name], [zfs_text.SETTLED])
+            rows = await self._zfs.properties([full_name], ["origin", zfs_text.SETTLED])
             if full_name not in rows:
                 raise DatasetMissing(f"no dataset {path}", dataset=path)
-            settled = rows[full_name][zfs_text.SETTLED]
-            if settled not in {one.name for one in (await self._zfs.get(path)).snapshots}:
+            row = rows[full_name]
+            settled = row[zfs_text.SETTLED]
+            if row["origin"].endswith(f"@{settled}"):
+                settled = row["origin"]  # a mirror that branched off there has it now
+            elif settled in {one.name for one in (await self._zfs.get(path)).snapshots}:
+                settled = f"@{settled}"
+            else:
                 return True
             temporary = f"{full_name}@{name}"
             await self._mounts.flush(path)
@@ -286,16 +299,32 @@ class ZfsStorage(ZfsTree):
                 await self._zfs.do("promote", new)
             await self._zfs.do("destroy", old)
 
+    async def promote(self, path: str, guid: Guid) -> None:
+        if guid in {one.guid for one in (await self._zfs.get(path)).snapshots}:
+            return
+        trunk = self._zfs.path((await self._zfs.locate([guid]))[guid])
+        async with contextlib.AsyncExitStack() as locks:
+            for name in (f"{path}.receive", f"{trunk}.receive"):
+                await locks.enter_async_context(locked(self._lock_dir, name, wait_seconds=0.1))
+            for name in sorted((path, trunk)):
+                await locks.enter_async_context(locked(self._lock_dir, name))
+            found = await self._zfs.datasets([path, trunk])
+            origin = found.find(guid)
+            clone = found.datasets.get(path)
+            if clone is None or clone.origin != guid or origin is None or origin.dataset != trunk:
+                raise DatasetBusy(f"{path} is no clone of it any more", dataset=path, guid=guid)
+            await self._zfs.do("promote", self._zfs.name(path))
+
     async def destroy_snapshot(self, path: str, guid: Guid) -> None:
         async with locked(self._lock_dir, path):
             dataset = await self._zfs.find(path)
             snapshots = dataset.snapshots if dataset else ()
             snapshot = next((one for one in snapshots if one.guid == guid), None)
-            if snapshot is None:
+            if dataset is None or snapshot is None:
                 return
             if snapshot.holds:
                 raise DatasetBusy(f"{path}@{snapshot.name} is held", dataset=path, guid=guid)
-            await self._zfs.do("destroy", self._zfs.snapshot_name(snapshot))
+            await self._receiver.destroy(dataset, snapshot)
 
     async def trim(self, path: str) -> None:
         dataset = await self._zfs.find(path)

@@ -52,6 +52,13 @@ class ZfsReceiver:
             await self._zfs.do("rollback", name)  # never -r: the snapshot is the newest one
             await self._know_head(dataset.path, dataset.head)
 
+    async def destroy(self, dataset: Dataset, snapshot: Snapshot) -> None:
+        """Destroys a snapshot. Where it is the newest one and the head was known to equal an
+        older one, as when a receive was killed at its end, that is known no more."""
+        if snapshot == dataset.head and dataset.head_differs:
+            await self._zfs.do("inherit", zfs_text.HEAD, self._zfs.name(dataset.path))
+        await self._zfs.do("destroy", self._zfs.snapshot_name(snapshot))
+
     async def promote_back(self, dataset: Dataset) -> None:
         """Gives the snapshots of a branch that failed back to the dataset they came from."""
         guids = {snapshot.guid: snapshot.order for snapshot in dataset.snapshots}
@@ -89,9 +96,11 @@ class ZfsReceiver:
         await self.trim(here)
 
     async def _make_branch(self, base: str, path: str) -> None:
-        origin = (await self._zfs.locate([base]))[base]
-        trunk = self._zfs.path(origin)
+        trunk = self._zfs.path((await self._zfs.locate([base]))[base])
         async with locked(self._lock_dir, trunk):
+            origin = (await self._zfs.locate([base]))[base]
+            if self._zfs.path(origin) != trunk:
+                raise SourceChanged("the base was moved meanwhile", dataset=trunk, base=base)
             mark = f"{zfs_text.BRANCH_OF}={trunk}"
             await self._zfs.do("clone", "-o", mark, origin, self._zfs.name(path))
             await self._zfs.do("promote", self._zfs.name(path))
@@ -136,7 +145,7 @@ class ZfsReceiver:
             return
         arrived = _arrived(here, step)
         if arrived is not None:
-            await self._zfs.do("destroy", self._zfs.snapshot_name(arrived))
+            await self.destroy(here, arrived)
         rest = await self._zfs.find(path)
         if rest is None:
             return

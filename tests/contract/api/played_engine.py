@@ -68,13 +68,13 @@ async def carry_out(tx: Tx, job: Job) -> Json | None:
 async def new_snapshot(tx: Tx, container_id: str, params: Any) -> UserSnapshot:
     """An entry as the action makes it."""
     at, days = now(), params.get("expiry_days")
-    taken = await user_snapshots.names(tx, container_id)
+    sequence = await next_sequence(tx)
     made = UserSnapshot(
         container_id=container_id,
         id=params["snapshot"],
-        name=f"snap-{at:%Y%m%d-%H%M%S}-{len(taken) + 1}",
-        guid=str(10**18 + len(taken)),
-        sequence=await next_sequence(tx),
+        name=f"snap-{at:%Y%m%d-%H%M%S}-{sequence}",
+        guid=str(10**18 + sequence),
+        sequence=sequence,
         created_at=at,
         alias=params.get("alias"),
         expires_at=None if days is None else at + timedelta(days=days),
@@ -93,11 +93,9 @@ async def _put_back(tx: Tx, job: Job) -> None:
 
 @asynccontextmanager
 async def playing(world: World) -> AsyncIterator[PlayedEngine]:
-    """An engine for as long as the block lasts."""
+    """An engine for as long as the block lasts, which ends where the engine breaks."""
     engine = PlayedEngine(world)
-    task = asyncio.create_task(engine.play())
-    try:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(engine.play())
         yield engine
-    finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,14 @@ async def db(url: str) -> AsyncIterator[Database]:
 async def world(db: Database, url: str, tmp_path: Path) -> World:
     made = World(db, url, tmp_path)
     await made.fill()
+    return made
+
+
+@pytest.fixture
+async def zfs_world(db: Database, url: str, tmp_path: Path, zfs_pool: Callable[..., str]) -> World:
+    """The same on real pools, for tests marked `zfs`."""
+    made = World(db, url, tmp_path)
+    await made.fill(zfs_roots={name: zfs_pool(name) for name in ("here", "there")})
     return made
 
 

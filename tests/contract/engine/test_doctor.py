@@ -112,6 +112,39 @@ async def test_a_live_generation_that_is_not_mounted(world: World, source: Conta
     assert await codes(world) == []
 
 
+async def test_a_generation_that_is_mounted_again_is_the_current_one(
+    world: World, source: Container
+) -> None:
+    """After a restart of the machine, `current` may be gone with the mounts, or stale."""
+    current = Path(world.here.config.storage.mount_root, source.id, "current")
+    await world.here.storage.unmount(world.path(source))
+    assert not current.is_dir()
+    assert await mended(world) == [True]
+    assert os.readlink(current) == source.generation_id
+    assert (current / "file").read_text() == "first"
+
+
+async def test_a_listed_snapshot_that_is_lost(world: World, source: Container) -> None:
+    """Nothing can bring it back, and the user shall see what is missing."""
+    entries = [await world.snapshot(source)]
+    assert await codes(world) == []
+    (await world.live(source) / "file").write_text("second")
+    entries.append(await world.snapshot(source))
+    await world.here.storage.destroy_snapshot(world.path(source), entries[0].guid)
+    lost = ("SNAPSHOT_MISSING", f"{source.id}/{entries[0].name}")
+    assert await codes(world) == [lost]
+    assert await mended(world) == [False]
+    assert await codes(world) == [lost]
+    assert len(await world.listed(source)) == 2
+
+
+async def test_the_lists_of_other_servers_are_theirs(world: World, source: Container) -> None:
+    made = await world.create("other", world.there)
+    entry = await world.snapshot(made)
+    await world.there.storage.destroy_snapshot(world.path(made), entry.guid)
+    assert await codes(world) == []
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 async def test_a_key_that_others_can_reach(world: World, source: Container, mode: int) -> None:
     path = Path(world.here.config.peer_key_file)

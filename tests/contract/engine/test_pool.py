@@ -83,16 +83,16 @@ async def test_a_pool_of_two_has_a_third_worker_that_no_transfer_gets(
     jobs = [a_job(type) for type in types]
     running: list[asyncio.Task[Message]] = []
     for job in jobs:
-        assert job.type in pool.open_to
         stand_in.say(job.id, "hang")
         running.append(asyncio.create_task(pool.run(job)))
-        await asyncio.sleep(0)  # it takes its place before its worker has started
-    assert pool.open_to == open_to
+        await asyncio.sleep(0)
+    while_they_start = pool.open_to
     await until(lambda: len(pool._busy) == len(jobs))
-    assert pool.open_to == open_to
+    while_they_run = pool.open_to
     for job in jobs:
         await pool.kill(job.id)
     assert await asyncio.gather(*running) == [LOST] * len(jobs)
+    assert while_they_start == while_they_run == open_to
     assert pool.open_to == ALL
     assert stand_in.alive == []
 

@@ -9,7 +9,7 @@ import pytest
 from catalogue import T0, Catalogue, after
 
 from daemon.errors import CatalogueError, Conflict, JobError, LeaseLost
-from daemon.model import Job, JobState, JobType, Status, new_id
+from daemon.model import SHORT, Job, JobState, JobType, Status, new_id
 from daemon.states import Move
 from daemon.store import containers, events, jobs
 
@@ -74,6 +74,45 @@ async def test_a_delete_waits_for_those_who_read_the_container(catalogue: Catalo
     assert await claimed(catalogue) is None
     await catalogue.move(queued, Move.CANCEL)
     assert await claimed(catalogue) == last.id
+
+
+async def test_a_delete_does_not_wait_for_what_changes_its_list(catalogue: Catalogue) -> None:
+    """It waits for those who read the container, and for nobody beside it."""
+    container_id = new_id()
+    beside = await catalogue.add_job(JobType.EXPIRE, container_id)
+    delete = await catalogue.add_job(JobType.DELETE, container_id)
+    late = await catalogue.add_job(JobType.SNAPSHOT_DELETE, container_id)
+    assert [await claimed(catalogue) for _ in range(4)] == [beside.id, delete.id, late.id, None]
+
+
+async def test_only_jobs_of_the_types_that_may_begin_are_claimed(catalogue: Catalogue) -> None:
+    made = [
+        await catalogue.add_job(type)
+        for type in (JobType.COPY, JobType.EXPIRE, JobType.SYNC, JobType.SNAPSHOT, JobType.DELETE)
+    ]
+
+    async def claimed_of(*types: JobType) -> str | None:
+        job = await catalogue.write(jobs.claim, catalogue.here.id, T0, after(30), types)
+        return job.id if job else None
+
+    assert await claimed_of() is None
+    assert await claimed_of(JobType.RESTORE) is None
+    assert await claimed_of(*SHORT) == made[1].id
+    assert await claimed_of(JobType.SYNC, JobType.SNAPSHOT) == made[2].id
+    assert [await claimed_of(*SHORT) for _ in range(3)] == [made[3].id, made[4].id, None]
+    assert [await claimed_of(*JobType) for _ in range(2)] == [made[0].id, None]
+
+
+async def test_a_type_that_may_begin_overtakes_nothing_of_its_own_container(
+    catalogue: Catalogue,
+) -> None:
+    sync = await catalogue.add_job()
+    delete = await catalogue.add_job(JobType.DELETE, sync.container_id)
+    short = await catalogue.write(jobs.claim, catalogue.here.id, T0, after(30), SHORT)
+    assert short is None
+    assert [await claimed(catalogue) for _ in range(2)] == [sync.id, None]
+    await catalogue.move((await catalogue.read(jobs.running_on, catalogue.here.id))[0], Move.FAIL)
+    assert await claimed(catalogue) == delete.id
 
 
 # --- races ---------------------------------------------------------------------------------------

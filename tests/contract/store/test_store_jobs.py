@@ -9,7 +9,7 @@ import pytest
 from catalogue import T0, Catalogue, after
 
 from daemon.errors import Conflict, IllegalTransition, JobError, LeaseLost
-from daemon.model import Job, JobState, JobType, User, new_id
+from daemon.model import BESIDE, Job, JobState, JobType, User, new_id
 from daemon.states import Move
 from daemon.store import accounts, events, jobs
 from daemon.store.jobs import JobFilter
@@ -47,6 +47,27 @@ async def test_a_delete_waits_behind_the_job_of_its_container(catalogue: Catalog
     with pytest.raises(Conflict):
         await catalogue.add_job(JobType.DELETE, first.container_id)
     assert await catalogue.read(jobs.active_for, first.container_id) == first
+
+
+@pytest.mark.parametrize("type", sorted(BESIDE))
+async def test_what_changes_a_list_waits_for_nobody_and_keeps_nobody_waiting(
+    catalogue: Catalogue, type: JobType
+) -> None:
+    beside = [await catalogue.running_job(type=type)]
+    container_id = beside[0].container_id
+    assert await catalogue.read(jobs.active_for, container_id) is None
+    sync = await catalogue.running_job(container_id=container_id)
+    beside += [await catalogue.running_job(type=type, container_id=container_id) for _ in range(2)]
+    delete = await catalogue.add_job(JobType.DELETE, container_id)
+    beside.append(await catalogue.running_job(type=type, container_id=container_id))
+    with pytest.raises(Conflict):
+        await catalogue.add_job(JobType.START, container_id)
+    assert await catalogue.read(jobs.active_for, container_id) == sync
+    await catalogue.move(sync, Move.SUCCEED)
+    assert await catalogue.read(jobs.active_for, container_id) == delete
+    assert (await catalogue.claim()) is not None
+    everything = await catalogue.read(jobs.running_on, catalogue.here.id)
+    assert {job.id for job in everything} == {job.id for job in beside} | {delete.id}
 
 
 async def test_a_refused_job_leaves_nothing(catalogue: Catalogue) -> None:

@@ -6,13 +6,17 @@ import asyncio
 from dataclasses import fields
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from catalogue import T0, Catalogue
 from sqlalchemy import Connection, text
 
 from daemon import model
-from daemon.errors import CatalogueError
-from daemon.store import events, migrate, schema
+from daemon.errors import CatalogueError, Conflict
+from daemon.model import JobType
+from daemon.states import Move
+from daemon.store import containers, datasets, events, jobs, migrate, schema, user_snapshots
 from daemon.store.database import Database
 
 KINDS = {
@@ -23,6 +27,7 @@ KINDS = {
     "jobs": model.Job,
     "datasets": model.DatasetRow,
     "snapshots": model.SnapshotRow,
+    "user_snapshots": model.UserSnapshot,
     "bases": model.Base,
     "events": events.Event,
 }
@@ -51,6 +56,51 @@ async def test_migrations_lead_from_nothing_to_the_schema(empty_url: str) -> Non
     async with db.read() as tx:
         assert await tx.run_sync(differences) == []
     await db.check()
+    await db.close()
+
+
+def at_first_schema(connection: Connection) -> None:
+    config = migrate._config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0001")
+
+
+async def test_a_catalogue_in_use_is_brought_to_user_snapshots(empty_url: str) -> None:
+    """From 0001 to 0002: every row stays, and jobs that change a list no longer stand in the way
+    of others."""
+    db = Database(empty_url)
+    async with db.write() as tx:
+        await tx.run_sync(at_first_schema)
+    before = Catalogue(db)
+    await before.fill()
+    container = await before.add_container()
+    sync = await before.running_job(container_id=container.id)
+    delete = await before.add_job(JobType.DELETE, container.id)
+    row = model.DatasetRow(
+        model.new_id(), before.here.id, model.Role.MIRROR, "g" * 24, "mirrors/a", created_at=T0
+    )
+    await before.write(datasets.insert, row)
+    with pytest.raises(CatalogueError, match=r"schema 0001.*run: hoodyd migrate"):
+        await db.check()
+    with pytest.raises(Conflict):
+        await before.add_job(JobType.EXPIRE, container.id)
+
+    await migrate.migrate(db)
+    await db.check()
+    async with db.read() as tx:
+        assert await tx.run_sync(differences) == []
+    assert await before.read(containers.get, container.id) == container
+    assert await before.read(jobs.active) == [sync, delete]
+    assert await before.read(user_snapshots.listed, container.id) == []
+    assert await before.read(datasets.generations, row) == {"g" * 24}
+    await before.write(datasets.add_strata, row, ["h" * 24])
+    await before.running_job(type=JobType.EXPIRE, container_id=container.id)
+    await before.running_job(type=JobType.SNAPSHOT_DELETE, container_id=container.id)
+    for type in (JobType.START, JobType.DELETE):
+        with pytest.raises(Conflict):
+            await before.add_job(type, container.id)
+    with pytest.raises(CatalogueError):
+        await before.move(delete, Move.CLAIM)
     await db.close()
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from catalogue import T0, Catalogue, after
 
-from daemon.errors import Conflict
+from daemon.errors import CatalogueError, Conflict
 from daemon.model import Base, DatasetRow, Job, Role, SnapshotRow, new_id
 from daemon.states import Move
 from daemon.store import bases, datasets, holdings, leases, snapshots, unneeded
@@ -76,6 +76,45 @@ async def test_a_path_is_used_once_on_a_server(catalogue: Catalogue) -> None:
     with pytest.raises(Conflict) as caught:
         await catalogue.write(datasets.insert, replace(row, id=new_id()))
     assert caught.value.rule == "dataset_path"
+
+
+# --- strata --------------------------------------------------------------------------------------
+
+
+async def test_a_dataset_is_found_by_every_generation_that_it_has_snapshots_of(
+    catalogue: Catalogue,
+) -> None:
+    here, there = catalogue.here.id, catalogue.there.id
+    grown = dataset(here, generation_id="own")
+    mirror, remote = dataset(here, generation_id="below", created_at=after(1)), dataset(there)
+    for row in (grown, mirror, remote):
+        await catalogue.write(datasets.insert, row)
+    assert await catalogue.read(datasets.generations, grown) == {"own"}
+    for added in (["below", "own"], ["below", "below"], [], ["deeper"]):
+        await catalogue.write(datasets.add_strata, grown, added)
+    await catalogue.write(datasets.add_strata, remote, ["below"])
+    assert await catalogue.read(datasets.generations, grown) == {"own", "below", "deeper"}
+
+    async def found(generation_id: str, server_id: str = here) -> list[DatasetRow]:
+        return await catalogue.read(datasets.of_generation, server_id, generation_id)
+
+    assert await found("own") == [grown]
+    assert await found("below") == [grown, mirror]
+    assert await found("below", there) == [remote]
+    assert await found("deeper") == [grown]
+    assert await found("none") == []
+
+
+async def test_strata_go_with_their_dataset(catalogue: Catalogue) -> None:
+    row, kept = dataset(catalogue.here.id), dataset(catalogue.here.id)
+    for made in (row, kept):
+        await catalogue.write(datasets.insert, made)
+        await catalogue.write(datasets.add_strata, made, ["below"])
+    await catalogue.write(datasets.delete, row.id)
+    assert await catalogue.read(datasets.generations, row) == {row.generation_id}
+    assert await catalogue.read(datasets.generations, kept) == {kept.generation_id, "below"}
+    with pytest.raises(CatalogueError):
+        await catalogue.write(datasets.add_strata, row, ["below"])
 
 
 # --- snapshots -----------------------------------------------------------------------------------

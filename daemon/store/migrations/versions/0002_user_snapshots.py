@@ -16,7 +16,7 @@ def upgrade() -> None:
     """Make the two tables; let jobs that only change a list run beside others."""
     op.create_table(
         "user_snapshots",
-        sa.Column("container_id", TEXT, primary_key=True),
+        _part_of("containers", "container_id"),
         sa.Column("id", TEXT, primary_key=True),
         sa.Column("name", TEXT, nullable=False),
         sa.Column("guid", TEXT, nullable=False),
@@ -33,12 +33,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "strata",
-        sa.Column(
-            "dataset_id",
-            TEXT,
-            sa.ForeignKey("datasets.id", ondelete="CASCADE"),
-            primary_key=True,
-        ),
+        _part_of("datasets", "dataset_id"),
         sa.Column("generation_id", TEXT, primary_key=True),
     )
     _indexes()
@@ -57,6 +52,11 @@ def _indexes() -> None:
     ):
         op.drop_index(name, "jobs")
         _unique(name, "jobs", ["container_id"], when)
+
+
+def _part_of(table: str, name: str) -> sa.Column[str]:
+    kept = sa.ForeignKey(f"{table}.id", ondelete="CASCADE")
+    return sa.Column(name, TEXT, kept, primary_key=True)
 
 
 def _unique(name: str, table: str, columns: list[str], when: str) -> None:

@@ -16,13 +16,14 @@ from benchmarks import ceilings
 from benchmarks.figures import Figure
 from benchmarks.healthz import PER_SECOND
 from benchmarks.watch import Usage, watching
-from benchmarks.world import LARGE_BYTES, World
+from benchmarks.world import CHANGED_BYTES, LARGE_BYTES, World
 from daemon.demo.servers import DemoFailed
 
 MIB = 1 << 20
 ROUNDS = 7
 COPY_RATIO_MAX = 1.25
 HEALTHZ_SECONDS_MAX = 0.05
+DOWNTIME_SECONDS_MAX = 1.0
 MEMORY_BYTES_MAX = 200 * MIB
 STORAGE_ROLE = "zfs-fuse"  # no process of ours: its figures are for information
 ANSWERS_MIN = 100  # below that, the 99th percentile says nothing
@@ -39,9 +40,9 @@ async def same_server(world: World, small: str, large: str) -> list[Figure]:
     seconds: dict[str, list[float]] = {small: [], large: []}
     for number in range(ROUNDS + 1):
         for container in (small, large) if number % 2 else (large, small):
-            took, _ = await world.copy(container, 0)
+            copied = await world.copy(container, 0)
             if number:
-                seconds[container].append(took)
+                seconds[container].append(copied.seconds)
     few, many = statistics.median(seconds[small]), statistics.median(seconds[large])
     quartiles = statistics.quantiles(seconds[small], n=4)
     noise = (quartiles[2] - quartiles[0]) / few
@@ -52,25 +53,46 @@ async def same_server(world: World, small: str, large: str) -> list[Figure]:
 
 
 async def across(world: World, source: str) -> list[Figure]:
-    """One copy of 2 GB to the other server, with both watched."""
+    """One copy of 2 GB to the other server, with both watched; then a sync of it."""
     backend = world.servers.backend
     world.say(f"{backend}: 2 GB to the other server, both watched")
     roots = [member.process.pid for member in world.servers.members if member.process]
     if world.servers.zfs and world.servers.zfs.pid:
         roots.append(world.servers.zfs.pid)
     async with watching(roots) as usage, _asking(world) as answers:
-        seconds, result = await world.copy(source, 1)
+        copied = await world.copy(source, 1)
+    result = copied.result
     transfer = cast("dict[str, float]", result["seconds"])["transfer"]
     logical = cast("int", result["bytes_logical"])
     if logical < LARGE_BYTES:
         raise DemoFailed(f"only {logical} bytes were shipped")
     rate = logical / transfer / MIB
-    note = f"{logical:,} bytes logical, {result['bytes_wire']:,} wire; whole copy {seconds:.1f} s"
+    wire = f"{result['bytes_wire']:,} wire"
+    note = f"{logical:,} bytes logical, {wire}; whole copy {copied.seconds:.1f} s"
     return [
         Figure(f"{backend}: cross-server transfer", rate, "MiB/s", note=note),
         *_answered(backend, answers),
         *_used(backend, usage),
+        await _downtime(world, source, copied.container),
     ]
+
+
+async def _downtime(world: World, source: str, copy: str) -> Figure:
+    """How long the copy is away while it takes what has changed: the switch, not the transfer."""
+    backend = world.servers.backend
+    world.say(f"{backend}: a sync with {CHANGED_BYTES:,} bytes changed")
+    await world.change(source)
+    result = await world.sync(copy)
+    shipped = cast("int", result["bytes_logical"])
+    if shipped < CHANGED_BYTES:
+        raise DemoFailed(f"only {shipped} bytes were shipped")
+    downtime = cast("float", result["downtime_seconds"])
+    if downtime <= 0:
+        raise DemoFailed("the copy was not switched")
+    limit = DOWNTIME_SECONDS_MAX if backend == "zfs" else None
+    transfer = cast("dict[str, float]", result["seconds"])["transfer"]
+    note = f"{shipped:,} bytes logical, {result['strategy']}; transfer {transfer:.1f} s"
+    return Figure(f"{backend}: downtime of a 500 MB sync", downtime, "s", limit, note)
 
 
 def _answered(backend: str, answers: list[list[float]]) -> list[Figure]:

@@ -32,7 +32,7 @@ from daemon.pool import Pool
 from daemon.retry import Policy
 from daemon.store import servers
 from daemon.store.database import Database
-from daemon.store.sole import sole
+from daemon.store.sole import Lock, sole
 
 KEEPER_SILENT_SECONDS = 60.0
 SHUTDOWN_SECONDS = 2.0
@@ -53,20 +53,20 @@ def run(config: Config, config_path: str) -> int:
 async def _run(config: Config, config_path: str) -> None:
     if not config.server.id:
         raise StartError("server.id: this server has none yet; run: hoodyd init")
-    lock = locks.take_daemon_lock(config.server.state_dir)
+    directory_lock = locks.take_daemon_lock(config.server.state_dir)
     db = Database(config.database.url)
     try:
         await locks.wait_for_children(config.server.state_dir)
         _check_free("server.listen", config.listen)
         _check_free("peer.listen", config.peer_listen)
         await db.check()
-        async with sole(config.database.url, config.server.id):
+        async with sole(config.database.url, config.server.id) as lock:
             async with db.write() as tx:
                 await setup.register(tx, config)
-            await Service(config, config_path, db).run()
+            await Service(config, config_path, db, lock).run()
     finally:
         await db.close()
-        os.close(lock)
+        os.close(directory_lock)
 
 
 def _check_free(key: str, address: Address) -> None:
@@ -83,10 +83,11 @@ def _check_free(key: str, address: Address) -> None:
 class Service:
     """One server's daemon, with everything that it runs."""
 
-    def __init__(self, config: Config, config_path: str, db: Database) -> None:
+    def __init__(self, config: Config, config_path: str, db: Database, lock: Lock) -> None:
         self._config = config
         self._config_path = config_path
         self._db = db
+        self._lock = lock
         self._condition = Condition()
         self._abandon = {job_type: action.abandon for job_type, action in ACTIONS.items()}
         policy = Policy(config.timing.retry_attempts, config.timing.retry_seconds)
@@ -97,7 +98,8 @@ class Service:
 
     async def run(self) -> None:
         """Starts everything; ends it, and leaves running jobs to the next start, when told to
-        stop or when a part fails."""
+        stop or when a part fails. Raises StartError where another daemon runs as this server."""
+        displaced: list[Exception] = []
         runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:
@@ -106,8 +108,13 @@ class Service:
                     group.create_task(part)
         except* _Stopped:
             log.info("stopped")
+        except* StartError as found:
+            displaced.extend(found.exceptions)
         finally:
             await runner.cleanup()
+        for error in displaced:
+            log.error("stopped", reason=str(error))
+            raise error
 
     def _parts(self, runner: web.AppRunner) -> list[Coroutine[None, None, None]]:
         return [
@@ -168,17 +175,19 @@ class Service:
         await keep_alive("exporter", self._config_path, started, said)
 
     async def _beat(self) -> None:
-        """The heartbeat: this server lives, and its storage has this much room."""
+        """The heartbeat: this server lives, nobody else runs as it, and its storage has this
+        much room."""
         await self._condition.mounted.wait()
         while True:
-            if self._condition.capacity is not None:
-                try:
+            try:
+                await self._lock.check()
+                if self._condition.capacity is not None:
                     async with self._db.write() as tx:
                         await servers.beat(
                             tx, self._config.server.id, self._condition.capacity, now()
                         )
-                except CatalogueError as error:
-                    log.error("no heartbeat", reason=error.message)
+            except CatalogueError as error:
+                log.error("no heartbeat", reason=error.message)
             await self._condition.changed(self._config.timing.heartbeat_seconds)
 
     async def _watch_keeper(self) -> None:

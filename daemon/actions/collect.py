@@ -99,7 +99,8 @@ class Collector:
         """The snapshots that bases, lists and the jobs of all servers name."""
         guids = {base.guid for base in await bases.held_by(tx, self._server_id)}
         guids |= await user_snapshots.needed_on(tx, self._server_id)
-        return guids | {str(job.params.get("guid")) for job in await jobs.active(tx)}
+        params = [job.params for job in await jobs.active(tx)]
+        return guids | {str(given["guid"]) for given in params if "guid" in given}
 
     async def _shipped(self, tx: Tx) -> set[str]:
         """The datasets that may grow: of each generation that is being shipped to this server."""

@@ -53,7 +53,9 @@ async def make(ctx: Context, container: Container, guid: Guid) -> Generation:
     rootfs = await ctx.storage.mount(path)
     container = await ctx.container()  # its name and key may have changed during the transfer
     key = keys.generate(container.id) if container.ssh_public_key is None else None
+    await ctx.remember(unfinished=generation_id)
     await asyncio.to_thread(put_identity, rootfs, _identity(ctx, container, key))
+    await ctx.remember(unfinished=None)
     settled = await ctx.storage.settle(
         path,
         snapshot_name(new_id()),
@@ -66,9 +68,11 @@ async def make(ctx: Context, container: Container, guid: Guid) -> Generation:
 
 async def _register(ctx: Context, container: Container, guid: Guid) -> str:
     """The id of the generation to make: a later attempt goes on with the same one, unless it is
-    to be made from another snapshot."""
+    to be made from another snapshot, or its identity is put in by half: what a kill leaves there,
+    a temporary file or a directory's new time, nobody can tell from the source's any more."""
     known = ctx.recall("generation")
-    if known is not None and ctx.recall("generation_of") == guid:
+    finished = known != ctx.recall("unfinished")
+    if known is not None and ctx.recall("generation_of") == guid and finished:
         return known
     generation_id = new_id()
     row = DatasetRow(

@@ -53,7 +53,8 @@ class CatalogueLedger:
         async with self._ctx.db.write() as tx:
             rows = await datasets.of_generation(tx, self._ctx.server_id, generation_id)
             for row in rows:
-                begun = row.job_id == self._ctx.job.id and row.role is Role.MIRROR
+                ours = row.job_id == self._ctx.job.id and row.role is Role.MIRROR
+                begun = ours and row.generation_id == generation_id
                 dataset = here.datasets.get(row.path)
                 if begun and not row.ready and (dataset is None or not dataset.snapshots):
                     return row.path

@@ -122,7 +122,8 @@ async def test_what_is_being_read_cannot_be_destroyed(pair: Pair) -> None:
                 await pair.source.destroy_snapshot(LIVE, origin.guid)
         await pair.source.retire(LIVE, "mirrors/moved")
         assert os.listdir(basis.tree)
-    (found,) = (await pair.source.lineage([origin.guid])).snapshots()
+    found = (await pair.source.lineage([origin.guid])).find(origin.guid)
+    assert found is not None
     assert found.dataset == "mirrors/moved"
     for _ in range(2):
         await pair.source.destroy_snapshot("mirrors/moved", origin.guid)

@@ -279,6 +279,34 @@ async def test_the_lineage_goes_to_the_root(storage: Storage, tree: Path) -> Non
     assert (await storage.inspect([f"mirrors/{new_id()}"])).datasets == {}
 
 
+async def test_a_lineage_is_of_many_snapshots(storage: Storage, tree: Path) -> None:
+    """Those of several branches, each dataset once; also when they have moved since."""
+    trunk = await live(storage, tree)
+    points: list[Snapshot] = []
+    for name in ("one", "two"):
+        Path(storage.rootfs(trunk), name).write_text(name)
+        points.append(await storage.snapshot(trunk, new_name(), TAG))
+    branches = [f"containers/{new_id()}/{new_id()}" for _ in points]
+    tips: list[Snapshot] = []
+    for path, point in zip(branches, points, strict=True):
+        await storage.clone(point.guid, path)
+        await storage.mount(path)
+        Path(storage.rootfs(path), "tip").write_text(path)
+        tips.append(await storage.snapshot(path, new_name(), TAG))
+    image = (await storage.inspect([trunk])).datasets[trunk].origin
+    forest = await storage.lineage([tip.guid for tip in tips])
+    assert forest.datasets.keys() >= {trunk, *branches}
+    for tip, point in zip(tips, points, strict=True):
+        chain = [one.guid for one in forest.lineage(tip.guid)]
+        assert chain[:2] == [tip.guid, point.guid]
+        assert chain[-1] == image
+    moved = f"mirrors/{new_id()}"
+    await storage.retire(branches[0], moved)
+    forest = await storage.lineage([tips[0].guid])
+    assert moved in forest.datasets
+    assert not forest.datasets.keys() & set(branches)
+
+
 async def test_settle_and_written(storage: Storage, tree: Path) -> None:
     path = await live(storage, tree)
     name = new_name()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tests.zfs_servers import (
     new_name,
     open_servers,
 )
+from transfer import command
 from transfer.errors import (
     CannotExpress,
     DatasetBusy,
@@ -105,6 +106,37 @@ async def test_a_head_that_differs_is_trimmed_before_it_is_extended(servers: Ser
     servers.write("second")
     await servers.ship(increment(first, await servers.snapshot(), path), path)
     assert await servers.names(path) == {"first", "second"}
+
+
+async def test_a_lineage_that_was_seen_costs_two_commands(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One to see where its snapshots are by now, one for all datasets; however deep it is."""
+    path, points = servers.path, [await servers.snapshot()]
+    for depth in range(6):
+        path = await servers.clone(points[-1])
+        servers.write(f"file-{depth}", path=path)
+        points.append(await servers.snapshot(path))
+    guids = [one.guid for one in points]
+    first = await servers.source.lineage(guids)
+    asked: list[Sequence[str]] = []
+
+    async def run(argv: Sequence[str], *, deadline_seconds: float) -> command.Output:
+        asked.append(argv)
+        return await ran(argv, deadline_seconds=deadline_seconds)
+
+    ran = command.run
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "run", run)
+        assert await servers.source.lineage(guids) == first
+        assert len(asked) == 2
+        assert not any(argv[-1] == "one" for argv in asked)
+    # What it stood on and no longer does is not in it, though it is asked for along with it.
+    await servers.source.promote(path, points[-2].guid)
+    after = await servers.source.lineage(guids[-1:])
+    assert after == await servers.source.inspect(list(after.datasets))
+    assert after.datasets.keys() < first.datasets.keys()
+    assert points[-2].dataset not in after.datasets
 
 
 async def test_unmounting_waits_for_open_files(servers: Servers) -> None:

@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 from daemon.errors import JobError
 from daemon.model import Container, Job, UserSnapshot, generation_path, new_id, now
 from daemon.states import Move
-from daemon.store import user_snapshots
+from daemon.store import containers, user_snapshots
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
 from tests.containers_model import Edit, File, Model, Tree, carry_out, read
@@ -301,23 +301,33 @@ class Containers(RuleBasedStateMachine):
     # Comparing.
 
     async def _compare(self) -> None:
-        for name, kept in self.model.containers.items():
-            container = await self._container(name)
-            assert read(await self.world.live(container)) == kept.tree, name
-            listed = await self.world.listed(container)
+        for name, (container, listed) in (await self._read_catalogue()).items():
+            kept = self.model.containers[name]
+            live = self.world.place(container.server_id).storage.rootfs(self.world.path(container))
+            assert read(Path(live)) == kept.tree, name
             assert [entry.id for entry in listed] == kept.newest_first(), name
             assert len({entry.name for entry in listed}) == len(listed), name
             for entry in listed:
                 assert entry.inherited is kept.snapshots[entry.id].inherited, (name, entry.name)
 
+    async def _read_catalogue(self) -> dict[str, tuple[Container, list[UserSnapshot]]]:
+        """Each container and what it lists, in one transaction."""
+        found = {}
+        async with self.world.db.read() as tx:
+            for name in self.model.containers:
+                container = await containers.get(tx, self.ids[name])
+                assert container is not None
+                found[name] = container, await user_snapshots.listed(tx, container.id)
+        return found
+
     async def _finally(self) -> None:
         await self._settle()
         await self._compare()
-        for name, kept in self.model.containers.items():
-            container = await self._container(name)
-            for entry in await self.world.listed(container):
+        for name, (container, listed) in (await self._read_catalogue()).items():
+            for entry in listed:
                 found = await self._state(self.world.place(container.server_id), entry.guid)
-                assert found == kept.snapshots[entry.id].tree, (name, entry.name)
+                kept = self.model.containers[name].snapshots[entry.id]
+                assert found == kept.tree, (name, entry.name)
         await self._healthy()
         for name in [*self.model.containers]:
             await self._delete(name, None)

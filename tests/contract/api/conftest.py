@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,12 +16,30 @@ from daemon.config import LimitsSection
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
 
+HANG_SECONDS = 30
+
+
+@pytest.fixture(scope="session")
+def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the newest schema: making it takes longer than most tests."""
+    path = tmp_path_factory.mktemp("api") / "catalogue.db"
+
+    async def make() -> None:
+        db = Database(f"sqlite:///{path}")
+        await migrate(db)
+        await db.close()
+
+    asyncio.run(make())
+    return path
+
 
 @pytest.fixture
-async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+async def world(
+    empty_catalogue: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[World]:
     """A filled catalogue. `@pytest.mark.parametrize("limits", …)` sets the config's limits."""
+    shutil.copy(empty_catalogue, tmp_path / "catalogue.db")
     db = Database(f"sqlite:///{tmp_path}/catalogue.db")
-    await migrate(db)
     limits = LimitsSection(**getattr(request, "param", {}))
     roots = tmp_path / "imports"
     roots.mkdir()
@@ -30,7 +50,9 @@ async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
 
 
 @pytest.fixture
-async def api(world: World) -> AsyncIterator[Api]:
-    """The API of the server `here`, over TCP."""
+async def api(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    """The API of the server `here`, over TCP. A request that waits for a job in vain is a test
+    that fails, and soon."""
+    monkeypatch.setattr("daemon.api.waiting.WAIT_SECONDS", HANG_SECONDS)
     async with TestClient(TestServer(make_app(world.deps))) as client:
         yield Api(world, client)

@@ -7,7 +7,9 @@ Some lines are deeds: `die`, `hang`. What it says first is in DIRECTORY/greeting
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,12 @@ DONE = json.dumps({"result": {"strategy": "clone"}})
 def failure(code: str, *, retryable: bool) -> str:
     error = {"code": code, "message": "it failed", "retryable": retryable, "evidence": {}}
     return json.dumps({"error": error})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for what is coming; a test that waits in vain ends by its timeout."""
+    while not condition():
+        await asyncio.sleep(0.01)
 
 
 class StandIn:

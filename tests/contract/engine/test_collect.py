@@ -146,7 +146,7 @@ async def test_bases_are_let_go_with_the_last_copy(
         await world.settle(place)
     assert await held_by(world, world.here) == []
     assert await world.paths(world.there) == []
-    assert [s.dataset for s in (await world.forest(world.here)).snapshots()] != []
+    assert await world.paths(world.here) == [world.path(source)]
 
 
 async def held_by(world: World, place: Place) -> list[Any]:

@@ -98,13 +98,16 @@ async def test_a_snapshot_that_is_listed_makes_no_husk(world: World, source: Con
 
 async def test_a_husk_waits_for_the_grace_time(world: World, source: Container) -> None:
     _, second = await husk_of(world, source)
+    await world.settle(world.here)
     await world.delete_snapshot(second)
     collector, began = world.collector(world.here, GRACE), now()
     for minutes in (0, 9):
-        await collector.run(began + timedelta(minutes=minutes))
-        assert world.path(source) in await datasets_of(world, world.here)
-    for minutes in (10, 20, 30, 40, 50):
-        await collector.run(began + timedelta(minutes=minutes))
+        assert await collector.run(began + timedelta(minutes=minutes)) == []
+    (promoted,) = await collector.run(began + timedelta(minutes=10))
+    assert promoted.kind is DeedKind.PROMOTE
+    assert world.path(source) in await datasets_of(world, world.here)
+    await collector.run(began + timedelta(minutes=11))
+    await collector.run(began + timedelta(minutes=21))
     assert await world.paths(world.here) == [await live_path(world, source)]
 
 

@@ -4,7 +4,7 @@ answer; everything else is real."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from engine_world import World
-from stand_in import DONE, StandIn, failure
+from stand_in import DONE, StandIn, failure, until
 
 from daemon import engine
 from daemon.engine import Engine, Rules
@@ -26,12 +26,6 @@ from daemon.store import containers, events, jobs
 from daemon.store.database import Database, Tx
 
 PATIENT = Policy(attempts_max=3, seconds_max=600)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Waits for what is coming; a test that waits in vain ends by its timeout."""
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -47,8 +41,8 @@ class Works:
 
     def engine(self, db: Any = None, policy: Policy = PATIENT) -> Engine:
         rules = Rules(policy, dict.fromkeys(JobType, self.abandon))
-        here = self.world.here.id
-        return Engine(db or self.world.db, here, self.pool, rules, self.settled.append)
+        db = db or self.world.db
+        return Engine(db, self.world.here.id, self.pool, rules, self.settled.append)
 
     async def abandon(self, tx: Tx, job: Job, reason: str) -> None:
         self.abandoned.append((job.id, reason))
@@ -135,23 +129,6 @@ async def test_a_short_job_never_waits_behind_transfers(works: Works, type: JobT
             assert (await works.ended(job)).state is JobState.SUCCEEDED
         states = [(await works.world.job(job.id)).state for job in transfers]
     assert states == [JobState.RUNNING, JobState.RUNNING, JobState.QUEUED]
-    assert len(works.stand_in.pids) == 3
-
-
-async def test_transfers_that_find_no_worker_take_no_writers_turn(works: Works, url: str) -> None:
-    """Every round would otherwise keep the catalogue's writers waiting, for hours."""
-    works.pool = Pool(works.stand_in.config_path, 1)
-    busy, waiting, db = await works.job("hang"), await works.job(DONE), Leaving(url)
-    try:
-        async with works.running(works.engine(db)) as engine:
-            await works.begun(busy)
-            taken = db.turns
-            for _ in range(3):
-                await engine._round()
-            assert db.turns == taken
-            assert (await works.world.job(waiting.id)).state is JobState.QUEUED
-    finally:
-        await db.close()
 
 
 async def test_a_retryable_error_is_tried_again_later(works: Works) -> None:
@@ -364,37 +341,52 @@ class Leaving(Database):
             yield tx
 
 
-async def test_a_catalogue_that_is_gone_for_a_moment_costs_nothing(works: Works, url: str) -> None:
+@pytest.fixture
+async def leaving(url: str) -> AsyncIterator[Leaving]:
+    database = Leaving(url)
+    yield database
+    await database.close()
+
+
+async def test_transfers_that_find_no_worker_take_no_writers_turn(
+    works: Works, leaving: Leaving
+) -> None:
+    """Every round would otherwise keep the catalogue's writers waiting, for hours."""
+    works.pool = Pool(works.stand_in.config_path, 1)
+    busy, waiting = await works.job("hang"), await works.job(DONE)
+    async with works.running(works.engine(leaving)) as engine:
+        await works.begun(busy)
+        leaving.turns = 0
+        await engine._round()
+        assert leaving.turns == 0
+        assert (await works.world.job(waiting.id)).state is JobState.QUEUED
+
+
+async def test_a_catalogue_that_is_gone_for_a_moment_costs_nothing(
+    works: Works, leaving: Leaving
+) -> None:
     job, later = await works.job("hang"), await works.job(DONE)
-    db = Leaving(url)
-    try:
-        async with works.running(works.engine(db)):
-            await works.begun(job)
-            assert (await works.ended(later)).state is JobState.SUCCEEDED
-            db.gone = True
-            works.stand_in.say(job.id, DONE)
-            await works.pool.kill(job.id)  # its end has to wait for the catalogue
-            await until(lambda: db.refused > 2)
-            assert (await works.world.job(job.id)).state is JobState.RUNNING
-            db.gone = False
-            ended = await works.ended(job)
-        assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
-    finally:
-        await db.close()
+    async with works.running(works.engine(leaving)):
+        await works.begun(job)
+        assert (await works.ended(later)).state is JobState.SUCCEEDED
+        leaving.gone = True
+        works.stand_in.say(job.id, DONE)
+        await works.pool.kill(job.id)  # its end has to wait for the catalogue
+        await until(lambda: leaving.refused > 2)
+        assert (await works.world.job(job.id)).state is JobState.RUNNING
+        leaving.gone = False
+        ended = await works.ended(job)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
 
 
 async def test_a_stop_without_a_catalogue_leaves_its_jobs_to_the_next_start(
-    works: Works, url: str
+    works: Works, leaving: Leaving
 ) -> None:
     job = await works.job("hang", DONE)
-    db = Leaving(url)
-    try:
-        async with works.running(works.engine(db)):
-            await works.begun(job)
-            db.gone = True
-        assert (await works.world.job(job.id)).state is JobState.RUNNING
-    finally:
-        await db.close()
+    async with works.running(works.engine(leaving)):
+        await works.begun(job)
+        leaving.gone = True
+    assert (await works.world.job(job.id)).state is JobState.RUNNING
     async with works.running():
         assert (await works.ended(job)).state is JobState.SUCCEEDED
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from stand_in import DONE, StandIn
+from stand_in import DONE, StandIn, until
 
 from daemon import lines
 from daemon.children import Child, keep_alive
@@ -26,12 +26,6 @@ ALL = frozenset(JobType)
 
 def a_job(type: JobType = JobType.SYNC) -> Job:
     return Job(new_id(), type, JobState.RUNNING, new_id(), new_id(), new_id())
-
-
-async def until(condition: object) -> None:
-    """Waits for what is coming; a test that waits in vain ends by its timeout."""
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture

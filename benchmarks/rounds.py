@@ -89,10 +89,10 @@ async def _downtime(world: World, source: str, copy: str) -> Figure:
     downtime = cast("float", result["downtime_seconds"])
     if downtime <= 0:
         raise DemoFailed("the copy was not switched")
-    limit = DOWNTIME_SECONDS_MAX if backend == "zfs" else None
+    limit = DOWNTIME_SECONDS_MAX * 1000 if backend == "zfs" else None
     transfer = cast("dict[str, float]", result["seconds"])["transfer"]
     note = f"{shipped:,} bytes logical, {result['strategy']}; transfer {transfer:.1f} s"
-    return Figure(f"{backend}: downtime of a 500 MB sync", downtime, "s", limit, note)
+    return Figure(f"{backend}: downtime of a 500 MB sync", downtime * 1000, "ms", limit, note)
 
 
 def _answered(backend: str, answers: list[list[float]]) -> list[Figure]:

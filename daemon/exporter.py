@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from daemon import children, keys, lines, locks, logs
 from daemon.config import Config
-from daemon.model import Container, Job, JobState, JobType, Role, now
+from daemon.model import Container, Job, JobState, JobType, now
 from daemon.store import containers, datasets, jobs, servers, snapshots, user_snapshots
 from daemon.store.database import Database, Tx
 from transfer.errors import PeerRefused, SnapshotMissing
@@ -93,16 +93,14 @@ class CatalogueGate:
                 )
             if source is None or source.server_id != self._server_id:
                 raise PeerRefused("the job's source is not here", job=job.id)
-            generations = await self._generations(tx, source)
+            generations = [row for row in await datasets.of_container(tx, source.id) if row.ready]
             named = await _named(tx, source, job)
-        if isinstance(request, TakeSnapshot) and request.dataset not in generations:
+        paths = [row.path for row in generations]
+        # One that was retired has become a mirror, which only receive and trim touch.
+        live = {path for path in paths if not path.startswith("mirrors/")}
+        if isinstance(request, TakeSnapshot) and request.dataset not in live:
             raise PeerRefused("only a generation of the source is snapshotted", job=job.id)
-        await self._check(request, generations, named)
-
-    async def _generations(self, tx: Tx, container: Container) -> list[str]:
-        rows = await datasets.of_container(tx, container.id)
-        here = [row for row in rows if row.server_id == self._server_id and row.ready]
-        return sorted(row.path for row in here if row.role is Role.GENERATION)
+        await self._check(request, paths, named)
 
     async def _check(self, request: PeerRequest, paths: list[str], named: set[Guid]) -> None:
         """The snapshots that the request names must lie in what these datasets and snapshots

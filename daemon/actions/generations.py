@@ -108,7 +108,9 @@ async def switch(
     """Makes the generation live in one transaction, and the container run if it shall.
 
     From here on it is too late to cancel. `commit` adds what else the job commits and gives the
-    job's result, which is kept in the checkpoint: a later attempt could not know it.
+    job's result, which is kept in the checkpoint: a later attempt could not know it. How long the
+    container was down is known only when it is up again; where a crash comes before, what is
+    known until the commit stands.
     """
     await ctx.step("switch")
     starts = _starts(ctx, container)
@@ -122,6 +124,9 @@ async def switch(
         result = await commit(tx, downtime_seconds)
         ctx.job = await jobs.save(tx, ctx.job, checkpoint={**ctx.job.checkpoint, "result": result})
     await go_live(ctx, await ctx.container())
+    if container.generation_id is not None:
+        downtime_seconds = round(time.monotonic() - began, 6)
+        await ctx.remember(result={**result, "downtime_seconds": downtime_seconds})
 
 
 def _starts(ctx: Context, container: Container) -> bool:

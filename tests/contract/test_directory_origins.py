@@ -15,7 +15,7 @@ from transfer.errors import CannotExpress, DatasetBusy
 from transfer.model import Landing, Snapshot, Step, StepKind
 from transfer.storage.directory_basis import open_basis
 from transfer.storage.directory_layout import Layout
-from transfer.tree import copy as tree_copy
+from transfer.tree.chunk import copy_file
 
 COPY = "containers/c2/g2"
 
@@ -207,7 +207,6 @@ async def test_a_file_that_is_written_all_the_time_is_counted(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The count stays with the snapshot, and what goes from it to a clone is consistent again."""
-    copy_file = tree_copy.copy_file
     busy = pair.live / "file"
 
     def copy_and_write(source: int, target: int) -> tuple[bytes, int]:
@@ -220,7 +219,7 @@ async def test_a_file_that_is_written_all_the_time_is_counted(
     assert (await pair.snapshot()).inconsistent_files == 0
     busy.write_bytes(b"begun")
     with monkeypatch.context() as patched:
-        patched.setattr(tree_copy, "copy_file", copy_and_write)
+        patched.setattr("transfer.tree.copy.copy_file", copy_and_write)
         taken = await pair.snapshot()
     assert taken.inconsistent_files == 1
     assert (await pair.source.lineage([taken.guid])).find(taken.guid) == taken

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from api_world import KEYS, V1, Api, Reply
+from api_world import KEYS, V1, Api, Reply, make_server
 from played_engine import PlayedEngine, playing
 
 from daemon.auth import Scope, issue
@@ -261,6 +261,16 @@ async def test_a_job_that_takes_too_long_goes_on(
     job = await api.world.the_job()
     assert reply.headers["Location"] == f"{V1}/jobs/{job.id}"
     assert (job.state, job.cancel_requested) == ("queued", False)
+
+
+async def test_a_server_that_never_had_a_heartbeat_is_offline(api: Api) -> None:
+    fresh = make_server("fresh", last_heartbeat_at=None)
+    async with api.world.db.write() as tx:
+        await servers.put(tx, fresh)
+    container = await api.world.container(server_id=fresh.id)
+    reply = await Asked(api, ENDPOINTS["create"], container)()
+    assert reply.refusal == (503, "SERVICE_UNAVAILABLE")
+    assert await api.world.all_jobs() == []
 
 
 @pytest.mark.parametrize("name", ["create", "restore"])

@@ -121,6 +121,7 @@ async def test_the_internal_row_stays_as_long_as_its_snapshot(
 ) -> None:
     """By it the snapshot's generation is known, whoever lists it by now."""
     (only,) = await taken(world, source, "one")
+    (await world.live(source) / "file").write_text("later")
     copy = await world.copy(source, world.here)
     await world.delete_snapshot(only)
     assert only.guid in await guids(world, world.here)
@@ -131,6 +132,17 @@ async def test_the_internal_row_stays_as_long_as_its_snapshot(
     assert only.guid not in await guids(world, world.here)
     async with world.db.read() as tx:
         assert await snapshots.get(tx, only.id) is None
+
+
+async def test_the_state_that_a_copy_took_here_stays_until_one_of_the_two_is_gone(
+    world: World, source: Container
+) -> None:
+    """Without it an unchanged source could not be told from a changed one."""
+    copy = await world.copy(source, world.here)
+    assert copy.taken_guid in await guids(world, world.here)
+    assert (await world.sync(copy))["strategy"] == "unchanged"
+    await world.remove(source)
+    assert (copy.taken_guid in await guids(world, world.here)) is False
 
 
 async def test_a_snapshot_that_was_taken_and_never_listed_goes(

@@ -132,7 +132,7 @@ async def test_a_year_on_dir(world: World) -> None:
 
 
 @pytest.mark.zfs
-async def test_two_months_on_zfs(zfs_world: World) -> None:
+async def test_a_month_on_zfs(zfs_world: World) -> None:
     year = Year(zfs_world, seed=2)
-    await year.run(61)
+    await year.run(31)
     await check_year(year)

@@ -54,7 +54,7 @@ class Engine:
         self._rules = rules
         self._on_settled = on_settled
         self._wake = asyncio.Event()
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, tuple[Job, asyncio.Task[None]]] = {}
 
     def wake(self) -> None:
         """Says that a job was queued here, or is to be cancelled."""
@@ -77,10 +77,16 @@ class Engine:
     async def recover(self) -> None:
         """Queues what was running when the last daemon of this server ended. The caller has made
         sure that it and its workers are gone."""
+        async with self._db.read() as tx:
+            left = await jobs.running_on(tx, self._server_id)
+        await self._queue_again({(job.id, job.attempt) for job in left})
+
+    async def _queue_again(self, attempts: set[tuple[str, int]]) -> None:
         async with self._db.write() as tx:
             for job in await jobs.running_on(tx, self._server_id):
-                await jobs.move(tx, job, Move.REQUEUE, at=now())
-                log.info("job taken up again", job_id=job.id, type=job.type)
+                if (job.id, job.attempt) in attempts:
+                    await jobs.move(tx, job, Move.REQUEUE, at=now())
+                    log.info("job queued again", job_id=job.id, type=job.type)
 
     async def _pause(self) -> None:
         """Until somebody wakes us, or for the poll time: other servers write to the catalogue."""
@@ -112,7 +118,7 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         task = asyncio.create_task(self._carry_out(job))
-        self._running[job.id] = task
+        self._running[job.id] = (job, task)
         task.add_done_callback(lambda _: self._running.pop(job.id, None))
 
     async def _watch_running(self, running: list[Job]) -> None:
@@ -188,12 +194,16 @@ class Engine:
         return await jobs.move(tx, job, move, at=now(), error=error)
 
     async def _put_back(self) -> None:
-        for task in list(self._running.values()):
+        """Queues its own attempts again, and no others: where this daemon ends because another one
+        runs as this server by now, the rest are the other's."""
+        ours = [job for job, _ in self._running.values()]
+        tasks = [task for _, task in self._running.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._pool.close()
         try:
-            await self.recover()
+            await self._queue_again({(job.id, job.attempt) for job in ours})
         except CatalogueError as error:
             log.error("running jobs wait for the next start", reason=error.message)
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 from daemon import children, keys, lines, locks, logs
 from daemon.config import Config
-from daemon.model import Container, Job, JobState, JobType, now
+from daemon.model import Container, DatasetRow, Job, JobState, JobType, now
 from daemon.store import containers, datasets, jobs, servers, snapshots, user_snapshots
 from daemon.store.database import Database, Tx
-from transfer.errors import PeerRefused, SnapshotMissing
+from transfer.errors import PeerRefused, SnapshotMissing, SourceChanged
 from transfer.model import Forest, Guid
 from transfer.peer.messages import (
     GetLineage,
@@ -95,12 +95,9 @@ class CatalogueGate:
                 raise PeerRefused("the job's source is not here", job=job.id)
             generations = [row for row in await datasets.of_container(tx, source.id) if row.ready]
             named = await _named(tx, source, job)
-        paths = [row.path for row in generations]
-        # One that was retired has become a mirror, which only receive and trim touch.
-        live = {path for path in paths if not path.startswith("mirrors/")}
-        if isinstance(request, TakeSnapshot) and request.dataset not in live:
-            raise PeerRefused("only a generation of the source is snapshotted", job=job.id)
-        await self._check(request, paths, named)
+        if isinstance(request, TakeSnapshot):
+            _may_take(request, generations)
+        await self._check(request, [row.path for row in generations], named)
 
     async def _check(self, request: PeerRequest, paths: list[str], named: set[Guid]) -> None:
         """The snapshots that the request names must lie in what these datasets and snapshots
@@ -149,6 +146,16 @@ async def _named(tx: Tx, source: Container, job: Job) -> set[Guid]:
     given = job.params.get("guid")
     also = {given} if isinstance(given, str) else set()
     return taken | await user_snapshots.guids(tx, source.id) | also
+
+
+def _may_take(request: TakeSnapshot, generations: list[DatasetRow]) -> None:
+    """Raises PeerRefused unless the dataset is the source's, and SourceChanged where it was live
+    when the peer looked and is no longer: it is as good as a mirror by now."""
+    row = next((row for row in generations if row.path == request.dataset), None)
+    if row is None:
+        raise PeerRefused("only a generation of the source is snapshotted", job=request.job_id)
+    if row.retired:
+        raise SourceChanged("the source has another generation by now", job=request.job_id)
 
 
 def _may_pull(job: Job, peer_id: str) -> bool:

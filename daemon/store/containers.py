@@ -78,3 +78,15 @@ async def on_server(tx: Tx, server_id: str) -> list[Container]:
     """The containers of a server."""
     wanted = select(containers).where(containers.c.server_id == server_id)
     return await rows.every(tx, Container, wanted.order_by(containers.c.id))
+
+
+async def with_source(tx: Tx, server_id: str) -> list[Container]:
+    """The copies of a server whose source is still there: those that a sync may come to."""
+    sources = select(containers.alias().c.id)
+    return await rows.every(
+        tx,
+        Container,
+        select(containers)
+        .where(containers.c.server_id == server_id, containers.c.source_container_id.in_(sources))
+        .order_by(containers.c.id),
+    )

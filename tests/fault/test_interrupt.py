@@ -190,9 +190,9 @@ async def test_what_a_peer_may_not_have(cluster: Cluster, api: Api) -> None:
                 await peer.traits()
     async with connect(server, started.job_id) as peer:
         await peer.traits()
-        base = (await forest_of(here)).datasets[generation_path(source, owner.generation_id)].origin
-        assert base
-        assert base in {one.guid for one in (await peer.lineage([base])).snapshots()}
+        own = (await forest_of(here)).datasets[generation_path(source, owner.generation_id)].head
+        assert own
+        assert (await peer.lineage([own.guid])).find(own.guid)
         for request in (
             peer.lineage([guid]),
             peer.snapshot(strange, snapshot_name(new_id()), hold_tag(started.job_id)),

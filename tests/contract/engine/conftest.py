@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from engine_world import World
+from stand_in import StandIn
+from works import Works
 
 from daemon.model import Container
+from daemon.pool import Pool
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
 
@@ -67,3 +70,11 @@ async def source(world: World) -> Container:
 async def copy(world: World, source: Container) -> Container:
     """Its copy on `there`."""
     return await world.copy(source)
+
+
+@pytest.fixture
+async def works(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Works]:
+    stand_in = StandIn(tmp_path, monkeypatch)
+    yield Works(world, stand_in, Pool(stand_in.config_path, 2))

@@ -118,7 +118,8 @@ async def test_a_generation_that_is_mounted_again_is_the_current_one(
     """After a restart of the machine, `current` may be gone with the mounts, or stale."""
     current = Path(world.here.config.storage.mount_root, source.id, "current")
     await world.here.storage.unmount(world.path(source))
-    assert not current.is_dir()
+    current.unlink()
+    current.symlink_to(new_id())
     assert await mended(world) == [True]
     assert os.readlink(current) == source.generation_id
     assert (current / "file").read_text() == "first"

@@ -6,97 +6,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from engine_world import World
-from stand_in import DONE, StandIn, failure, until
+from sqlalchemy import update
+from stand_in import DONE, failure, until
+from works import Works
 
 from daemon import engine
-from daemon.engine import Engine, Rules
 from daemon.errors import CatalogueError
-from daemon.model import SHORT, Job, JobState, JobType, Status, new_id, now
+from daemon.model import SHORT, JobState, JobType, Status, now
 from daemon.pool import Pool
 from daemon.retry import Policy
-from daemon.states import ENDED, Move
-from daemon.store import containers, events, jobs
+from daemon.states import Move
+from daemon.store import jobs
 from daemon.store.database import Database, Tx
-
-PATIENT = Policy(attempts_max=3, seconds_max=600)
-
-
-@dataclass
-class Works:
-    """An engine that runs, and what it did."""
-
-    world: World
-    stand_in: StandIn
-    pool: Pool
-    settled: list[Job] = field(default_factory=list)
-    abandoned: list[tuple[str, str]] = field(default_factory=list)
-    faults: int = 0
-
-    def engine(self, db: Any = None, policy: Policy = PATIENT) -> Engine:
-        rules = Rules(policy, dict.fromkeys(JobType, self.abandon))
-        db = db or self.world.db
-        return Engine(db, self.world.here.id, self.pool, rules, self.settled.append)
-
-    async def abandon(self, tx: Tx, job: Job, reason: str) -> None:
-        self.abandoned.append((job.id, reason))
-        await containers.change(tx, job.container_id, status=Status.ERROR, status_reason=reason)
-        if self.faults:
-            self.faults -= 1
-            raise CatalogueError("a fault of the test")
-
-    @asynccontextmanager
-    async def running(self, engine: Engine | None = None) -> AsyncIterator[Engine]:
-        engine = engine or self.engine()
-        task = asyncio.create_task(engine.run())
-        try:
-            yield engine
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            assert task.cancelled()
-            assert self.stand_in.alive == []
-
-    async def job(self, *answers: str, type: JobType = JobType.SYNC, **columns: Any) -> Job:
-        made = await self.world.add(f"c-{new_id()}", status=Status.COPYING)
-        job = await self.world.queue(type, made, **columns)
-        self.stand_in.say(job.id, *answers)
-        return job
-
-    async def ended(self, job: Job) -> Job:
-        while (current := await self.world.job(job.id)).state not in ENDED:
-            await asyncio.sleep(0.01)
-        return current
-
-    async def begun(self, job: Job) -> Job:
-        while (current := await self.world.job(job.id)).state is not JobState.RUNNING:
-            await asyncio.sleep(0.01)
-        await until(lambda: self.stand_in.hanging)
-        return current
-
-    async def cancel(self, job: Job) -> None:
-        async with self.world.db.write() as tx:
-            assert await jobs.request_cancel(tx, job.id) is not None
-
-    async def story(self, job: Job) -> list[str]:
-        """The states that the job's events tell of."""
-        async with self.world.db.read() as tx:
-            told = await events.since(tx, 0, 1000)
-        return [str(event.data["state"]) for event in told if event.job_id == job.id]
-
-
-@pytest.fixture
-async def works(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Works]:
-    stand_in = StandIn(tmp_path, monkeypatch)
-    yield Works(world, stand_in, Pool(stand_in.config_path, 2))
+from daemon.store.schema import jobs as job_table
 
 
 async def test_a_job_runs_and_its_result_is_written_down(works: Works) -> None:
@@ -377,6 +302,17 @@ async def test_a_catalogue_that_is_gone_for_a_moment_costs_nothing(
         leaving.gone = False
         ended = await works.ended(job)
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+
+
+async def test_a_stop_leaves_the_attempts_of_another_daemon(works: Works) -> None:
+    """One that runs as this server by now; this one stops for that very reason."""
+    job = await works.job("hang")
+    async with works.running():
+        begun = await works.begun(job)
+        async with works.world.db.write() as tx:
+            await tx.execute(update(job_table).values(attempt=begun.attempt + 1))
+    found = await works.world.job(job.id)
+    assert (found.state, found.attempt) == (JobState.RUNNING, begun.attempt + 1)
 
 
 async def test_a_stop_without_a_catalogue_leaves_its_jobs_to_the_next_start(

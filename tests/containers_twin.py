@@ -61,11 +61,13 @@ class Twin:
         self._ids[name] = made.id
         self.model.copy(name, source, snapshot_id)
         await self._carry_out(job, kill, entry)
+        await self._none_twice(place)
 
     async def sync(self, name: str, kill: Kill | None) -> None:
         job = await self.world.begin_sync(await self._container(name))
         self.model.sync(name)
         await self._carry_out(job, kill)
+        await self._none_twice(self.world.place(job.server_id))
 
     async def sync_an_orphan(self, name: str) -> None:
         job = await self.world.begin_sync(await self._container(name))
@@ -74,7 +76,7 @@ class Twin:
         assert caught.value.code == "SOURCE_CONTAINER_NOT_FOUND"
         await self.world.end(job, Move.FAIL)
 
-    async def restore(self, name: str, snapshot_id: str, kill: Kill | None) -> None:
+    async def restore(self, name: str, snapshot_id: str, kill: Kill | None = None) -> None:
         entry = await self._entry(name, snapshot_id)
         job = await self.world.begin_restore(await self._container(name), entry)
         self.model.restore(name, snapshot_id)
@@ -176,6 +178,11 @@ class Twin:
         for name in self.model.containers:
             if self._ids[name] in without:
                 self.model.delete_snapshot(name, entry.id)
+
+    async def _none_twice(self, place: Place) -> None:
+        """What was here already was not shipped again."""
+        guids = [snapshot.guid for snapshot in (await self.world.forest(place)).snapshots()]
+        assert len(set(guids)) == len(guids)
 
     def _new_name(self) -> str:
         return f"c{len(self._ids) + 1}"

@@ -75,7 +75,9 @@ class Collector:
             live_ids = {c.generation_id for c in await containers.on_server(tx, self._server_id)}
             active = {job.id for job in await jobs.of_server_active(tx, self._server_id)}
             # What a settled state is compared with is asked by syncs alone.
-            synced_ids = {c.generation_id for c in await containers.with_source(tx, self._server_id)}
+            synced_ids = {
+                c.generation_id for c in await containers.with_source(tx, self._server_id)
+            }
             shipped = await self._shipped(tx)
             guids = await self._named(tx)
         live = [row for row in rows if row.role is Role.GENERATION and row.id in live_ids]

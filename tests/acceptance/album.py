@@ -27,7 +27,7 @@ class Album:
         """A container made of a small tree with all kinds of things in it, on the server with
         this number."""
         tree = self.cluster.tree(name)
-        trees.make(tree, files=20, big_bytes=100_000)
+        trees.make(tree, files=20, big_bytes=100_000, sparse_bytes=1 << 20)
         server_id = self.cluster.daemons[number].server_id
         return await self.api.create(tree, server_id=server_id)
 
@@ -72,10 +72,14 @@ class Album:
 
     async def assert_copies(self, container_id: str, server_id: str | None = None) -> None:
         """Every snapshot that the container lists can be copied from."""
-        for entry in await self.api.snapshots(container_id):
-            copy, _ = await self.api.copy(container_id, server_id, source_snapshot=entry["name"])
-            await self.assert_shows(copy, entry)
-            await self.api.delete(copy)
+        listed = await self.api.snapshots(container_id)
+        started = [
+            await self.api.start_copy(container_id, server_id, source_snapshot=entry["name"])
+            for entry in listed
+        ]
+        for entry, copy in zip(listed, started, strict=True):
+            await self.api.done(copy.job_id)
+            await self.assert_shows(copy.container_id, entry)
 
 
 def names(listed: list[Json]) -> list[str]:

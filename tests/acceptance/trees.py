@@ -36,7 +36,14 @@ class Entry:
     linked: tuple[bytes, ...] = ()
 
 
-def make(top: str, seed: int = 1, *, files: int = 200, big_bytes: int = 3 << 20) -> None:
+def make(
+    top: str,
+    seed: int = 1,
+    *,
+    files: int = 200,
+    big_bytes: int = 3 << 20,
+    sparse_bytes: int = 32 << 20,
+) -> None:
     """A tree with all that a root filesystem may hold; the same for the same seed."""
     at, rng = os.fsencode(top), random.Random(seed)
     for directory in (b"etc/ssh", b"root", b"var/empty", b"opt/a/b/c", b"home/\xff\xfe", b"srv"):
@@ -48,8 +55,8 @@ def make(top: str, seed: int = 1, *, files: int = 200, big_bytes: int = 3 << 20)
     _write(at + b"/srv/big", rng.randbytes(big_bytes))
     _write(at + b"/srv/text", b"a line that repeats itself\n" * 40_000)
     with open(at + b"/srv/sparse", "wb") as sparse:
-        sparse.truncate(32 << 20)
-        sparse.seek(20_000_000)
+        sparse.truncate(sparse_bytes)
+        sparse.seek(sparse_bytes * 5 // 8)
         sparse.write(rng.randbytes(10_000))
     for name in (b"with space", b"new\nline", b"tab\t", b"\xe9 latin", b"-n", b"*", b"#", b"'\""):
         _write(at + b"/home/\xff\xfe/" + name, name)

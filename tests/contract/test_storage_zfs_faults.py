@@ -112,6 +112,8 @@ async def test_a_failed_branch_is_taken_back(servers: Servers) -> None:
     servers.write("third", FILE_BYTES)
     third, branch = await servers.snapshot(), mirror()
     step = replace(increment(first, third), landing=Landing.BRANCH)
+    # Another clone of the base must not get the snapshots in the trunk's place.
+    await servers.target.clone(first.guid, "containers/c/g")
     before = await servers.target.forest()
     async with contextlib.aclosing(servers.source.send(step)) as blocks:
         with pytest.raises(StreamCorrupt):
@@ -124,12 +126,15 @@ async def test_a_failed_branch_is_taken_back(servers: Servers) -> None:
     # As a worker that was killed in the middle leaves it: made and promoted, nothing received.
     zfs = Zfs("two")
     await zfs.do(
-        "clone", "-o", f"hoody:branch-of=two/{path}", f"two/{path}@{first.name}", f"two/{branch}"
+        "clone", "-o", f"hoody:branch-of={path}", f"two/{path}@{first.name}", f"two/{branch}"
     )
     await zfs.do("promote", f"two/{branch}")
     for _ in range(2):
         await servers.target.destroy(branch)
-    assert (await servers.target.forest()).datasets.keys() == before.datasets.keys()
+    after = await servers.target.forest()
+    assert {(one.guid, one.dataset) for one in after.snapshots()} == {
+        (one.guid, one.dataset) for one in before.snapshots()
+    }
     await servers.ship(step, branch)
     assert await servers.names(branch) == {"first", "second", "third"}
 

@@ -180,8 +180,9 @@ async def test_what_a_peer_may_not_have(cluster: Cluster, api: Api) -> None:
     await db.close()
     assert server and stranger and stranger.generation_id and owner and owner.generation_id
     strange = generation_path(other, stranger.generation_id)
-    guid = (await forest_of(here)).datasets[strange].origin
-    assert guid
+    foreign = (await forest_of(here)).datasets[strange].head
+    assert foreign
+    guid = foreign.guid
 
     connect = connector(config)
     for job_id in (new_id(), str(ended["id"]), near.job_id):

@@ -46,7 +46,7 @@ OpenWorld = Callable[[Path], Coroutine[Any, Any, World]]
 
 
 places = st.integers(0, len(PLACES) - 1)
-calls = st.integers(1, 20) | st.integers(1, 70)
+calls = st.integers(1, 3) | st.integers(1, 20) | st.integers(1, 70)  # before its holds, too
 kills = st.none() | st.builds(Kill, calls, st.booleans(), st.booleans())
 files = st.builds(
     lambda byte, size, second: File(bytes([byte]) * size, 10**9 + second),
@@ -113,12 +113,21 @@ class Containers(RuleBasedStateMachine):
 
     # Steps.
 
-    @initialize(at=places, copy_at=places)
-    def begin(self, at: int, copy_at: int) -> None:
-        """A container with a snapshot, and its copy."""
+    @initialize(at=places, copy_at=places, branched=st.booleans())
+    def begin(self, at: int, copy_at: int, branched: bool) -> None:
+        """A container with a snapshot, or with a history that has two branches, and its copy."""
         self._do(self.twin.create(self._place(at)))
         self._do(self.twin.snapshot("c1"))
+        if branched:
+            self._do(self._branch("c1"))
         self._do(self.twin.copy("c1", self._place(copy_at)))
+
+    async def _branch(self, name: str) -> None:
+        [first] = self.model.containers[name].snapshots
+        for path in NAMES:
+            await self.twin.restore(name, first)
+            await self.twin.edit(name, Edit("write", path, file=File(path.encode(), 10**9)))
+            await self.twin.snapshot(name)
 
     @precondition(lambda self: len(self.model.containers) < CONTAINERS_MAX - 1)
     @rule(at=places)

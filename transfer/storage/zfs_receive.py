@@ -60,7 +60,8 @@ class ZfsReceiver:
         await self._zfs.do("destroy", self._zfs.snapshot_name(snapshot))
 
     async def promote_back(self, dataset: Dataset) -> None:
-        """Gives the snapshots of a branch that failed back to the dataset they came from."""
+        """Gives the snapshots of a branch that failed back to the dataset that they came from, as
+        it is marked; where that has gone under this name, to the newest clone of theirs."""
         guids = {snapshot.guid: snapshot.order for snapshot in dataset.snapshots}
         forest = await self._zfs.everything()
         clones = [other for other in forest if other.origin in guids]
@@ -69,8 +70,11 @@ class ZfsReceiver:
                 f"{dataset.path} has snapshots", dataset=dataset.path, guids=list(guids)
             )
         if clones:
-            newest = max(clones, key=lambda clone: guids[clone.origin or ""])
-            await self._zfs.do("promote", self._zfs.name(newest.path))
+            name = self._zfs.name(dataset.path)
+            mark = (await self._zfs.properties([name], [zfs_text.BRANCH_OF])).get(name, {})
+            trunk = mark.get(zfs_text.BRANCH_OF)
+            heir = max(clones, key=lambda one: (one.path == trunk, guids[one.origin or ""]))
+            await self._zfs.do("promote", self._zfs.name(heir.path))
 
     async def _prepare(self, step: Step, path: str, head: StreamHead) -> None:
         here = await self._zfs.find(path)

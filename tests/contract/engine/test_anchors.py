@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from engine_world import World
 
-from daemon.actions import anchors, bring
+from daemon.actions import anchors, holds
 from daemon.actions.context import Context
 from daemon.actions.ledger import CatalogueLedger
 from daemon.errors import JobError
@@ -77,7 +77,7 @@ async def test_an_anchor_that_is_gone_is_taken_anew(world: World, source: Contai
     ctx = await attempt(world, source)
     first = await take(world, ctx, source)
     await world.here.storage.release([first.guid], ctx.tag)
-    await world.here.storage.destroy_snapshot(first.path, first.guid)
+    await world.here.storage.destroy_snapshot(world.path(source), first.guid)
     second = await take(world, await again(world, ctx), source)
     assert second.guid != first.guid
 
@@ -92,7 +92,9 @@ async def test_an_anchor_of_a_generation_that_is_no_longer_live_is_not_shared(
     await write(world, source, "later")
     await world.sync(copy)
     found = await take(world, other, copy)
-    assert found.path == world.path(await world.get(copy.id)) != first.path
+    assert found != first
+    live = await world.forest(world.here)
+    assert live.find(found.guid) in live.datasets[world.path(await world.get(copy.id))].snapshots
 
 
 async def test_an_anchor_that_was_never_noted_is_left_to_the_collector(
@@ -128,15 +130,17 @@ async def ledger_of(world: World, ctx: Context, source: Container) -> tuple[Cata
     """The ledger of an attempt that has looked at the source, and the step to ship it."""
     ledger = CatalogueLedger(ctx, world.here.id)
     path = world.path(await world.get(source.id))
-    await ledger.mirrors(await world.here.storage.lineage(path))
     anchor = await take(world, ctx, source)
+    await ledger.mirrors(await world.here.storage.lineage([anchor.guid]))
     return ledger, Step(StepKind.CONTENT, path, anchor.guid, "h-1", None, Landing.NEW)
 
 
 async def test_mirrors_are_found_by_the_generation(world: World, source: Container) -> None:
     await world.copy(source)
-    ledger = CatalogueLedger(await attempt(world, source), world.here.id)
-    lineage = await world.here.storage.lineage(world.path(source))
+    ctx = await attempt(world, source)
+    ledger = CatalogueLedger(ctx, world.here.id)
+    anchor = await take(world, ctx, source)
+    lineage = await world.here.storage.lineage([anchor.guid])
     found = await ledger.mirrors(lineage)
     assert found.keys() == lineage.datasets.keys()
     assert [len(paths) for paths in found.values()] == [1, 1]
@@ -147,11 +151,13 @@ async def test_mirrors_are_found_by_the_generation(world: World, source: Contain
 async def test_a_dataset_of_the_source_without_a_row_is_a_change(
     world: World, source: Container
 ) -> None:
+    ctx = await attempt(world, source)
+    anchor = await take(world, ctx, source)
     async with world.db.write() as tx:
         await datasets.delete(tx, source.generation_id or "")
-    ledger = CatalogueLedger(await attempt(world, source), world.here.id)
+    ledger = CatalogueLedger(ctx, world.here.id)
     with pytest.raises(SourceChanged):
-        await ledger.mirrors(await world.here.storage.lineage(world.path(source)))
+        await ledger.mirrors(await world.here.storage.lineage([anchor.guid]))
 
 
 async def test_a_retry_goes_on_with_the_mirror_that_it_began(
@@ -252,7 +258,7 @@ async def test_bases_are_the_newest_common_snapshot_of_each_generation(
     ctx = await attempt(world, source)
     ledger = CatalogueLedger(ctx, world.here.id)
     anchor = await take(world, ctx, source)
-    lineage = await world.here.storage.lineage(world.path(source))
+    lineage = await world.here.storage.lineage([anchor.guid])
     await ledger.mirrors(lineage)
     found = ledger.bases(lineage, anchor.guid, source.id)
     assert {(base.holder, base.peer) for base in found} == {
@@ -303,8 +309,7 @@ async def test_a_peer_that_dies_at_the_release_costs_nothing(
         async def release(self, guids: list[str], tag: str) -> None:
             raise SourceChanged("a fault of the test")
 
-    arrival = bring.Arrival(anchor, "clone", held={anchor.guid})
-    await bring.let_go(ctx, Dead(), arrival)
+    await holds.let_go(ctx, {anchor.guid}, Dead())
     await world.end(ctx.job)
     await world.settle(world.here)
     assert [s for s in (await world.forest(world.here)).snapshots() if s.holds] == []

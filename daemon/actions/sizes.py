@@ -13,36 +13,25 @@ async def note(db: Database, server_id: str, forest: Forest) -> None:
     async with db.read() as tx:
         ours = await containers.on_server(tx, server_id)
         listed = await user_snapshots.of_server(tx, server_id)
-    await _note_containers(db, ours, forest)
-    await _note_snapshots(db, listed, forest)
-
-
-async def _note_containers(db: Database, ours: list[Container], forest: Forest) -> None:
     for container in ours:
         path = generation_path(container.id, container.generation_id or "")
         dataset = forest.datasets.get(path)
         if dataset is None:
             continue
-        sizes = (dataset.referenced_bytes, dataset.used_bytes)
-        if sizes != (container.referenced_bytes, container.unique_bytes):
+        sizes = {"referenced_bytes": dataset.referenced_bytes, "unique_bytes": dataset.used_bytes}
+        if sizes != _known(container):
             async with db.write() as tx:
-                await containers.change(
-                    tx, container.id, referenced_bytes=sizes[0], unique_bytes=sizes[1]
-                )
-
-
-async def _note_snapshots(db: Database, listed: list[UserSnapshot], forest: Forest) -> None:
+                await containers.change(tx, container.id, **sizes)
+    snapshots = {snapshot.guid: snapshot for snapshot in forest.snapshots()}
     for entry in listed:
-        found = forest.find(entry.guid)
+        found = snapshots.get(entry.guid)
         if found is None:
             continue
-        sizes = (found.referenced_bytes, found.unique_bytes)
-        if sizes != (entry.referenced_bytes, entry.unique_bytes):
+        sizes = {"referenced_bytes": found.referenced_bytes, "unique_bytes": found.unique_bytes}
+        if sizes != _known(entry):
             async with db.write() as tx:
-                await user_snapshots.change(
-                    tx,
-                    entry.container_id,
-                    entry.id,
-                    referenced_bytes=sizes[0],
-                    unique_bytes=sizes[1],
-                )
+                await user_snapshots.change(tx, entry.container_id, entry.id, **sizes)
+
+
+def _known(noted: Container | UserSnapshot) -> dict[str, int]:
+    return {"referenced_bytes": noted.referenced_bytes, "unique_bytes": noted.unique_bytes}

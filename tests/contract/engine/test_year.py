@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from engine_world import Place, World
 
 from daemon.model import Container, now
 from daemon.store import bases, user_snapshots
+from tests.pinning import PinningStorage
 
 KEPT_SNAPSHOTS = 4
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 class Year:
@@ -122,9 +126,36 @@ async def check_year(year: Year) -> None:
         assert os.listdir(place.config.storage.mount_root) == []
 
 
-async def test_a_year_on_dir(world: World) -> None:
-    year = Year(world, seed=1)
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory, where there is such a place: a year has some ten thousand commits."""
+    with tempfile.TemporaryDirectory(prefix="hoody-year-", dir=MEMORY) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def pinning_world(world: World) -> World:
+    """Its storages are directories whose clones pin."""
+    for place in world.places:
+        at = place.config
+        place.storage = await PinningStorage.open(
+            at.storage.root, at.storage.mount_root, at.server.state_dir
+        )
+    return world
+
+
+async def test_a_year_where_clones_pin(pinning_world: World) -> None:
+    year = Year(pinning_world, seed=1)
     await year.run(365)
+    await check_year(year)
+    for place in pinning_world.places:
+        assert isinstance(place.storage, PinningStorage)
+        assert place.storage.promotions > 5
+
+
+async def test_a_quarter_on_dir(world: World) -> None:
+    year = Year(world, seed=1)
+    await year.run(91)
     await check_year(year)
     for place in world.places:
         root = Path(place.config.storage.root)

@@ -38,6 +38,7 @@ from daemon.model import (
     UserSnapshot,
     new_id,
     now,
+    snapshot_params,
 )
 from daemon.store import containers
 from daemon.store.database import Tx
@@ -90,7 +91,9 @@ async def copy(call: CopyCall) -> Answer:
         await require_place(tx, server)
         has_some = await has_something_of(tx, server, source)
         require_space(server, 0 if has_some else source.referenced_bytes)
-        params: Json = {"strategy": call.query.strategy, **_state_params(state)}
+        params: Json = {"strategy": call.query.strategy}
+        if state is not None:
+            params |= snapshot_params(state)
         job = await queue(call, tx, JobType.COPY, made, params)
         data = await show(tx, made)
     call.deps.wake()
@@ -102,18 +105,6 @@ async def _asked_state(tx: Tx, source: Container, reference: str | None) -> User
     if reference is None:
         return None
     return (await snapshots_called(tx, source, reference, "source_snapshot"))[0]
-
-
-def _state_params(state: UserSnapshot | None) -> Json:
-    """What the job is told of the snapshot, which may be deleted before it ends."""
-    if state is None:
-        return {}
-    return {
-        "snapshot": state.id,
-        "guid": state.guid,
-        "sequence": state.sequence,
-        "taken_at": state.created_at.isoformat(),
-    }
 
 
 def _copied(
@@ -175,7 +166,9 @@ async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
         require(copied, Verb.SYNC)
         require(source, Verb.COPY_FROM)
         await containers.change(tx, copied.id, status=Status.COPYING, status_reason=None)
-        params: Json = {"strategy": call.query.strategy, **_state_params(state)}
+        params: Json = {"strategy": call.query.strategy}
+        if state is not None:
+            params |= snapshot_params(state)
         kind = JobType.COPY
         if is_first:
             await require_place(tx, server)

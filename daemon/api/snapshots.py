@@ -25,7 +25,15 @@ from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route, job_headers
 from daemon.api.showing import page_of
 from daemon.api.waiting import until_done
 from daemon.auth import Scope
-from daemon.model import Container, JobType, Json, Status, UserSnapshot, new_id
+from daemon.model import (
+    Container,
+    JobType,
+    Json,
+    Status,
+    UserSnapshot,
+    new_id,
+    snapshot_params,
+)
 from daemon.store import containers, user_snapshots
 from daemon.store.database import Tx
 from daemon.store.rows import cut
@@ -90,8 +98,7 @@ async def restore(call: Plain) -> Answer:
         found = await visible_container(tx, call.caller, call.id)
         wanted, *_ = await snapshots_called(tx, found, reference, "name")
         require(found, Verb.SNAPSHOT)
-        was = found.status.value
-        params: Json = {"snapshot": wanted.id, "guid": wanted.guid, "was": was}
+        params: Json = {**snapshot_params(wanted), "was": found.status.value}
         job = await queue(call, tx, JobType.RESTORE, found, params)
         await containers.change(tx, found.id, status=Status.RESTORING)
         await require_online(tx, call.deps.config, found)

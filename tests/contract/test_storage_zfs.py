@@ -166,6 +166,19 @@ async def test_trimming_frees_what_the_head_alone_has(servers: Servers) -> None:
     assert after.used_bytes < before.used_bytes - (3 << 20)
 
 
+async def test_a_rollback_in_the_midst_of_an_unmount_is_done(servers: Servers) -> None:
+    """zfs-fuse calls it an I/O error, seven times in ten."""
+    path, zfs = servers.path, Zfs("one")
+    for _ in range(8):
+        servers.write("kept")
+        snapshot = await servers.snapshot()
+        servers.write("dropped")
+        await servers.source.unmount(path)
+        await zfs.do("rollback", zfs.snapshot_name(snapshot))
+        await servers.source.mount(path)
+        assert os.listdir(servers.source.rootfs(path)) == ["kept"]
+
+
 async def test_retiring_frees_what_the_head_alone_has(servers: Servers) -> None:
     await servers.full()
     servers.write("after", 4 << 20)

@@ -66,6 +66,7 @@ SAID = [
     ("cannot destroy 'a/m@h-1': dataset is busy", DatasetBusy),
     ("umount: /m: target is busy.\ncannot unmount '/m': umount failed", DatasetBusy),
     ("cannot destroy 'a/m@s': snapshot has dependent clones\nuse '-R' to …", DatasetBusy),
+    ("cannot rollback 'a/m': I/O error", DatasetBusy),
     ("cannot hold 'a/m@zz': dataset does not exist", SnapshotMissing),
     ("cannot open 'a/nope': dataset does not exist", DatasetMissing),
     ("WARNING: could not send a/m@nn: does not exist", SourceChanged),
@@ -87,6 +88,19 @@ def test_words_become_errors(said: str, kind: type[TransferError]) -> None:
     error = zfs_text.failure(Output(("zfs", "x"), 1, "", said))
     assert type(error) is kind
     assert error.evidence["stderr"] == " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ("cannot destroy 'a/m@h-1': dataset is busy", True),
+        ("cannot rollback 'a/m': I/O error", True),
+        ("cannot destroy 'a/m@s': snapshot has dependent clones", False),
+        ("cannot open 'a/m': I/O error", False),
+    ],
+)
+def test_what_may_be_gone_in_a_moment(said: str, passes: bool) -> None:
+    assert zfs_text.passes(zfs_text.failure(Output(("zfs", "x"), 1, "", said))) is passes
 
 
 def test_harmless_words() -> None:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
 from transfer import command
-from transfer.errors import DatasetBusy, DatasetMissing, SnapshotMissing
+from transfer.errors import DatasetMissing, SnapshotMissing
 from transfer.model import Dataset, Forest, Guid, Snapshot
 from transfer.storage import zfs_text
 
@@ -58,8 +58,7 @@ class Zfs:
             if zfs_text.only_says(output, *harmless):
                 return
             error = zfs_text.failure(output)
-            passing = isinstance(error, DatasetBusy) and "busy" in error.message
-            if not passing or attempt == BUSY_TRIES:
+            if not zfs_text.passes(error) or attempt == BUSY_TRIES:
                 raise error
             await asyncio.sleep(pause_seconds)
             pause_seconds *= 1.5

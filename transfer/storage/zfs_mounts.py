@@ -59,9 +59,10 @@ class ZfsMounts:
     def forget(self, path: str) -> None:
         """Removes the empty directory of an unmounted dataset, and its parent if that is empty."""
         directory = self.rootfs(path)
-        with contextlib.suppress(OSError):  # not empty, or not there: both are fine
-            os.rmdir(directory)
-            os.rmdir(os.path.dirname(directory))
+        for empty in (directory, os.path.dirname(directory)):
+            # Not empty, or not there: both are fine. zfs removes the first one itself at times.
+            with contextlib.suppress(OSError):
+                os.rmdir(empty)
 
     async def read_check(self) -> None:
         """Asks one mount of ours, if there is one, in a child that can be killed."""

@@ -133,6 +133,7 @@ _MEANINGS: tuple[tuple[str, type[TransferError]], ...] = (
     (r"incremental source .* does not exist|could not send .* does not exist", SourceChanged),
     (r"not an earlier snapshot|incremental source must be in same filesystem", SourceChanged),
     (r"busy|has dependent clones|has children|more recent snapshots exist", DatasetBusy),
+    (r"cannot rollback '[^']*': I/O error", DatasetBusy),
     (r"'[^']*@[^']*': (dataset|snapshot) does not exist", SnapshotMissing),
     (r"dataset does not exist|no such (pool|dataset)", DatasetMissing),
     (r"permission denied|must be root|Unable to open /dev/zfs", StorageError),
@@ -145,6 +146,12 @@ def failure(output: Output) -> TransferError:
     kind = next((kind for pattern, kind in _MEANINGS if re.search(pattern, said)), CommandFailed)
     message = f"{' '.join(output.argv[:2])}: {said or f'exit status {output.status}'}"
     return kind(message, argv=list(output.argv), status=output.status, stderr=said)
+
+
+def passes(error: TransferError) -> bool:
+    """Whether the command may succeed in a moment: zfs-fuse goes on with an unmount after it has
+    returned, and calls that busy, or an I/O error where a rollback comes in between."""
+    return isinstance(error, DatasetBusy) and re.search(r"busy|I/O", error.message) is not None
 
 
 def only_says(output: Output, *harmless: str) -> bool:

@@ -14,7 +14,7 @@ from api_world import V1, Api
 from played_engine import playing
 
 from daemon.api.app import make_app
-from daemon.model import Container, JobType, Status, now
+from daemon.model import Container, JobType, Status, now, snapshot_params
 from daemon.states import Move
 from daemon.store import jobs, servers
 from transfer.model import Capacity
@@ -189,7 +189,7 @@ async def test_restore(was: Status, by: str, api: Api) -> None:
     assert shown["last_used_at"] is not None
     job = await api.world.the_job()
     assert (job.type, job.source_container_id) == (JobType.RESTORE, None)
-    assert job.params == {"snapshot": made.id, "guid": made.guid, "was": was.value}
+    assert job.params == {**snapshot_params(made), "was": was.value}
     assert reply.headers["Location"] == f"{V1}/jobs/{job.id}"
     assert await api.world.stored(container.id) == container
 

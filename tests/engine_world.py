@@ -5,7 +5,7 @@ Between the servers stands no ssh here: what a job pulls comes straight from the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -130,13 +130,20 @@ class World:
 
     # Jobs
 
-    def context(self, job: Job, db: Database | None = None, storage: Any = None) -> Context:
-        """What the job's action is given; with another catalogue or storage where told."""
+    def context(
+        self,
+        job: Job,
+        db: Database | None = None,
+        storage: Any = None,
+        reach: Callable[[Storage], Any] = lambda storage: storage,
+    ) -> Context:
+        """What the job's action is given; with another catalogue or storage where told, and with
+        what `reach` makes of another server's storage."""
         place = self.place(job.server_id)
 
         @asynccontextmanager
         async def connect(server: Server, _job_id: str) -> AsyncIterator[Peer]:
-            yield Link(self.place(server.id).storage)
+            yield Link(reach(self.place(server.id).storage))
 
         means = worker.Means(
             place.config, db or self.db, storage or place.storage, connect, SEALING_KEY

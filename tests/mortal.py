@@ -10,7 +10,7 @@ from daemon.actions import ACTIONS
 from daemon.model import Job
 from daemon.states import Move
 from daemon.store.database import Database, Tx
-from tests.engine_world import Place, World
+from tests.engine_world import World
 
 
 class Killed(BaseException):
@@ -71,22 +71,11 @@ async def attempt(world: World, job: Job, fuse: Fuse) -> bool:
     claimed = await world.claim(job)
     mortal: Any = MortalDatabase(world.db, fuse)
     storage = MortalStorage(world.place(job.server_id).storage, fuse)
-    ctx = world.context(claimed, mortal, storage)
-    server = world.place
-    world.place = lambda server_id: _mortal_peer(server(server_id), job, fuse)  # type: ignore[method-assign]
+    ctx = world.context(claimed, mortal, storage, lambda peer: MortalStorage(peer, fuse))
     try:
         result = await ACTIONS[job.type].run(ctx)
     except Killed:
         await world.end(claimed, Move.REQUEUE)
         return False
-    finally:
-        world.place = server  # type: ignore[method-assign]
     await world.end(claimed, result=result)
     return True
-
-
-def _mortal_peer(place: Place, job: Job, fuse: Fuse) -> Place:
-    if place.id == job.server_id:
-        return place
-    storage: Any = MortalStorage(place.storage, fuse)
-    return Place(place.server, storage, place.config)

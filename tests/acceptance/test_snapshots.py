@@ -283,6 +283,22 @@ async def test_deleted_while_a_copy_from_it_runs(
     await gone(here, wanted["guid"])
 
 
+async def test_deleted_while_a_copy_from_it_waits(
+    cluster: Cluster, album: Album, source: str
+) -> None:
+    """For its server, which is down: nothing holds the snapshot yet, and it is kept."""
+    api, (here, there) = album.api, cluster.daemons
+    wanted, newer = [await album.snapshot(source) for _ in range(2)]
+    await album.write(source)
+    with _stopped(there):
+        copy = await api.start_copy(source, there.server_id, source_snapshot=wanted["name"])
+        await api.delete_snapshot(source, wanted["name"])
+        await api.delete_snapshot(source, newer["name"])
+        await gone(here, newer["guid"])
+    await api.done(copy.job_id)
+    await album.assert_shows(copy.container_id, wanted)
+
+
 async def test_snapshots_while_a_sync_runs(cluster: Cluster, album: Album, source: str) -> None:
     """List, alias and delete work; to take or to restore one is a conflict."""
     api = album.api

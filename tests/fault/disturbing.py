@@ -17,8 +17,7 @@ from daemon.store.database import Database
 from tests.acceptance import trees
 from tests.acceptance.api import Api, Json
 from tests.acceptance.cluster import Cluster, Daemon, Settings
-from transfer.model import Forest
-from transfer.storage import open_storage
+from tests.acceptance.space import forest_of
 
 RATE_BYTES = 4 << 20
 TREE_BYTES = 26 << 20
@@ -91,15 +90,6 @@ async def assert_clean(cluster: Cluster) -> None:
             await asyncio.sleep(POLL_SECONDS * 4)
     for daemon in cluster.daemons:
         daemon.command("doctor")
-
-
-async def forest_of(daemon: Daemon) -> Forest:
-    """All that a server's storage has."""
-    settings = load(str(daemon.config_path), {}).storage
-    storage = await open_storage(
-        settings.backend, settings.root, settings.mount_root, str(daemon.state_dir)
-    )
-    return await storage.forest()
 
 
 async def _left_over(daemon: Daemon) -> list[str]:

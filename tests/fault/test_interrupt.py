@@ -18,12 +18,12 @@ from daemon.worker import connector
 from tests.acceptance import trees
 from tests.acceptance.api import Api, Refused, Started
 from tests.acceptance.cluster import CHILDREN, Cluster, MakeCluster
+from tests.acceptance.space import forest_of
 from tests.fault.disturbing import (
     POLL_SECONDS,
     SLOW,
     assert_clean,
     assert_same,
-    forest_of,
     in_the_middle,
     kill_of,
     source_on_a,

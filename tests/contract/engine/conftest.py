@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from engine_world import World
 from stand_in import StandIn
 from works import Works
 
@@ -16,6 +15,7 @@ from daemon.model import Container
 from daemon.pool import Pool
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
+from tests.engine_world import World
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from engine_world import World
 
 from daemon import locks, sweep
 from daemon.actions import ACTIONS
@@ -21,6 +20,7 @@ from daemon.model import Job, JobState, JobType, Status, new_id, now
 from daemon.states import Move
 from daemon.store import events, jobs, servers
 from daemon.store.sole import sole
+from tests.engine_world import World
 from tests.postgres import Postgres, binaries
 from transfer.model import Capacity
 

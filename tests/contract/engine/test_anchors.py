@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from engine_world import World
 
 from daemon.actions import anchors, holds
 from daemon.actions.context import Context
@@ -14,6 +13,7 @@ from daemon.errors import JobError
 from daemon.model import Container, DatasetRow, JobType, Role, generation_path, new_id
 from daemon.states import Move
 from daemon.store import datasets, jobs, leases, snapshots
+from tests.engine_world import World
 from transfer.errors import SourceChanged
 from transfer.model import Landing, Step, StepKind
 

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from engine_world import World
 
 from daemon.model import Container, Job, JobType, Status, UserSnapshot, new_id, now
 from daemon.store import holdings
+from tests.engine_world import World
 from tests.mortal import Fuse, Killed, MortalDatabase, MortalStorage, attempt
 
 KILLS_MAX = 300

@@ -6,13 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from engine_world import Place, World
-
 from daemon.actions import generations
 from daemon.actions.collect import Rules
 from daemon.model import Container, Role, Status, hold_tag, new_id, now
 from daemon.states import Move
 from daemon.store import bases, datasets, holdings, servers, snapshots
+from tests.engine_world import Place, World
 from transfer.model import Capacity
 from transfer.retain import DeedKind
 

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from engine_world import World
 
 from daemon.actions import ACTIONS
 from daemon.model import Container, JobType, hold_tag, new_id, now
 from daemon.states import Move
 from daemon.store import containers, datasets, holdings
+from tests.engine_world import World
 from transfer.errors import DatasetBusy
 from transfer.storage.directory import DirectoryStorage
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from engine_world import Place, World
 
 from daemon.actions.collect import Rules
 from daemon.model import Container, UserSnapshot, now
 from daemon.store import datasets
+from tests.engine_world import Place, World
 from transfer.model import Dataset
 from transfer.retain import DeedKind
 

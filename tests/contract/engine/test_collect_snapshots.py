@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine_world import Place, World
-
 from daemon.model import Container, UserSnapshot, new_id, snapshot_name, snapshot_params
 from daemon.states import Move
 from daemon.store import snapshots, user_snapshots
+from tests.engine_world import Place, World
 
 
 async def write(world: World, container: Container, text: str) -> None:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from engine_world import World
 
 from daemon import doctor
 from daemon.actions import ACTIONS
@@ -17,6 +16,7 @@ from daemon.doctor import Finding
 from daemon.model import Container, DatasetRow, JobType, Role, hold_tag, new_id, now
 from daemon.states import Move
 from daemon.store import datasets, holdings, jobs
+from tests.engine_world import World
 from transfer.errors import StorageError
 
 Codes = list[tuple[str, str]]

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from engine_world import Place, World
 
 from daemon import sweep
 from daemon.errors import CatalogueError
@@ -16,6 +15,7 @@ from daemon.model import Container, Job, JobType, Status, UserSnapshot, new_id, 
 from daemon.states import Move
 from daemon.store import jobs, user_snapshots
 from daemon.store.database import Database, Tx
+from tests.engine_world import Place, World
 
 OVER = timedelta(days=-3)
 LONG = 600.0

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from engine_world import World
 
 from daemon.exporter import CatalogueGate
 from daemon.model import Container, Job, JobType, Status, hold_tag, new_id, now
 from daemon.states import Move
 from daemon.store import containers, datasets, jobs
+from tests.engine_world import World
 from transfer.errors import PeerRefused, SnapshotMissing
 from transfer.model import Forest, Landing, Snapshot, Step, StepKind
 from transfer.peer.messages import (

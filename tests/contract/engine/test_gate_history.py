@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from engine_world import World
 
 from daemon.exporter import CatalogueGate, up_to
 from daemon.model import Container, Job, JobType, UserSnapshot, new_id
 from daemon.store import datasets, user_snapshots
+from tests.engine_world import World
 from transfer.errors import PeerRefused, SourceChanged
 from transfer.model import Dataset, Forest, Guid, Landing, Snapshot, Step, StepKind
 from transfer.peer.messages import (

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from engine_world import SEALING_KEY, World
 
 from daemon import keys
 from daemon.actions import ACTIONS, generations
@@ -18,6 +17,7 @@ from daemon.errors import JobError, LeaseLost
 from daemon.model import Container, Job, JobType, Status, new_id
 from daemon.states import Move
 from daemon.store import datasets, jobs
+from tests.engine_world import SEALING_KEY, World
 from transfer.errors import SourcePathInvalid, StorageError
 
 

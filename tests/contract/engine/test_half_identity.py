@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from engine_world import World
 
 from daemon.actions import ACTIONS, generations
 from daemon.actions.identity import Identity, put_identity
 from daemon.states import Move
+from tests.engine_world import World
 from transfer.errors import StorageError
 
 

@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import Collection
 
 import pytest
-from engine_world import Place, World
 
 from daemon.actions.context import Context
 from daemon.actions.ledger import CatalogueLedger
 from daemon.model import Container, DatasetRow, Role, generation_path, mirror_path, new_id
 from daemon.states import Move
 from daemon.store import datasets, leases
+from tests.engine_world import Place, World
 from transfer.errors import SourceChanged
 from transfer.model import Dataset, Forest, Landing, Snapshot, Step, StepKind
 

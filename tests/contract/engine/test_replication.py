@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from engine_world import Link, World
 
 from daemon.actions import holds
 from daemon.actions.ledger import CatalogueLedger
 from daemon.model import Container, UserSnapshot, new_id
 from daemon.states import Move
+from tests.engine_world import Link, World
 from transfer.errors import SnapshotMissing, SourceChanged
 from transfer.model import Guid
 from transfer.replicate import Outcome, Replication, Request

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from engine_world import World
 
 from daemon.actions import ACTIONS, bring, history
 from daemon.model import (
@@ -21,6 +20,7 @@ from daemon.model import (
 )
 from daemon.states import Move
 from daemon.store import user_snapshots
+from tests.engine_world import World
 
 
 async def snapshot(

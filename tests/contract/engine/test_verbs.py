@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from engine_world import World
 
 from daemon.actions import ACTIONS
 from daemon.errors import JobError
 from daemon.model import Container, JobType, Status
 from daemon.states import Move
 from daemon.store import bases, datasets
+from tests.engine_world import World
 
 # --- sync ----------------------------------------------------------------------------------------
 

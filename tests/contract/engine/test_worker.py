@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 import pytest
-from engine_world import World
 
 from daemon import worker
 from daemon.errors import CatalogueError, JobError, LeaseLost
 from daemon.model import Job, JobType, Json, Status
 from daemon.states import Move
 from daemon.store import jobs
+from tests.engine_world import World
 from transfer.errors import PeerUnreachable, SnapshotMissing, StreamCorrupt
 from transfer.model import Progress
 

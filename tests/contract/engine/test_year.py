@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_world import Place, World
 
 from daemon.model import Container, now
 from daemon.store import bases, user_snapshots
+from tests.engine_world import Place, World
 from tests.pinning import PinningStorage
 
 KEPT_SNAPSHOTS = 4

@@ -213,9 +213,3 @@ class Replication:
         self._done_bytes += count
         self._total_bytes = max(self._total_bytes, self._done_bytes)
         self._on_progress(Progress(self._done_bytes, self._total_bytes))
-
-
-async def release(source: Source, storage: Storage, tag: str, guids: set[Guid]) -> None:
-    """Lets go of what ensure held, on both sides; what is left over is collect's."""
-    await storage.release(sorted(guids), tag)
-    await source.release(sorted(guids), tag)

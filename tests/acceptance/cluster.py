@@ -73,7 +73,7 @@ class Daemon:
             timeout=READY_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, done.stderr.decode()
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
         return done.stdout.decode()
 
     @property

@@ -134,7 +134,7 @@ class Mirrors:
     def turn(self, step: Step) -> AbstractAsyncContextManager[None]:
         return contextlib.nullcontext()
 
-    async def begins(self, step: Step, path: str) -> None:
+    async def begins(self, step: Step, path: str, here: Forest) -> None:
         return
 
     async def landed(self, step: Step, path: str) -> None:
@@ -159,7 +159,7 @@ class Pair:
         """Brings the snapshot to the target, unless the source spoils it."""
         source: Any = self.source if fault is None else Spoilt(self.source, fault, at)
         replication = Replication(source, self.target, self._ledger, lambda _progress: None)
-        return await replication.ensure(Request(self._path, (wanted.guid,), TAG))
+        return await replication.ensure(Request((wanted.guid,), TAG))
 
     async def change(self, seed: int) -> None:
         """Changes the source's tree, by more than one block of a stream."""

@@ -111,6 +111,12 @@ class Collector:
         params = [job.params for job in await jobs.active(tx)]
         return guids | {str(given["guid"]) for given in params if "guid" in given}
 
+    async def _is_named(self, guid: Guid) -> bool:
+        """Whether the catalogue names the snapshot by now: since this round looked, a job may
+        have taken it, listed it and let go of it."""
+        async with self._db.read() as tx:
+            return guid in await self._named(tx)
+
     async def _shipped(self, tx: Tx) -> set[str]:
         """The datasets that may grow: of each generation that is being shipped to this server."""
         found: set[str] = set()
@@ -155,6 +161,8 @@ class Collector:
                 await self._storage.trim(deed.path)
                 await self._note(row, trimmed=True)
             else:
+                if await self._is_named(deed.guid or ""):
+                    return False
                 if row.trimmed:
                     await self._note(row, trimmed=False)
                 await self._storage.destroy_snapshot(deed.path, deed.guid or "")

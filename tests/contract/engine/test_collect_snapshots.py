@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from daemon.model import Container, UserSnapshot, new_id, snapshot_name, snapshot_params
+from daemon.model import Container, UserSnapshot, new_id, now, snapshot_name, snapshot_params
 from daemon.states import Move
 from daemon.store import snapshots, user_snapshots
-from tests.engine_world import Place, World
+from tests.engine_world import Link, Place, World
 
 
 async def write(world: World, container: Container, text: str) -> None:
@@ -179,3 +179,30 @@ async def test_collect_notes_what_each_listed_snapshot_takes(
         strange.referenced_bytes,
         strange.unique_bytes,
     )
+
+
+class Meanwhile(Link):
+    """A storage beside which a snapshot is listed before another one is destroyed."""
+
+    world: World
+    entry: UserSnapshot
+
+    async def destroy_snapshot(self, path: str, guid: str) -> None:
+        async with self.world.db.write() as tx:
+            if not await user_snapshots.get(tx, self.entry.container_id, self.entry.id):
+                await user_snapshots.insert(tx, self.entry)
+        await self._storage.destroy_snapshot(path, guid)
+
+
+async def test_what_is_listed_after_the_look_stays(world: World, source: Container) -> None:
+    """It was taken before the collector looked at the storage, and held after; by the time of
+    the deed it is listed and no longer held."""
+    first, second = await taken(world, source, "one", "two")
+    for entry in (first, second):
+        await world.delete_snapshot(entry)
+    storage = Meanwhile(world.here.storage)
+    storage.world, storage.entry = world, first
+    done = [deed.guid for deed in await world.collector(world.here, storage=storage).run(now())]
+    assert second.guid in done
+    assert first.guid not in done
+    assert first.guid in await guids(world, world.here)

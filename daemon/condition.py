@@ -23,11 +23,14 @@ class Condition:
     keeper: Child | None = None
     mounted: asyncio.Event = field(default_factory=asyncio.Event)
     listening: set[int] = field(default_factory=set)
+    announced: bool = False
+    """Whether the other servers know that this one is there: its first heartbeat was written."""
 
     def health(self) -> dict[str, str | None]:
         """Each part, with what is wrong with it."""
         peer = None if self.listening else "no exporter is listening"
-        return {"storage": self.storage_failure, "peer_listener": peer}
+        beat = None if self.announced else "no heartbeat was written yet"
+        return {"storage": self.storage_failure, "peer_listener": peer, "heartbeat": beat}
 
     def keeper_started(self, child: Child) -> None:
         """A keeper has begun; it has not said anything yet."""

@@ -186,6 +186,7 @@ class Service:
                         await servers.beat(
                             tx, self._config.server.id, self._condition.capacity, now()
                         )
+                    self._condition.announced = True
             except CatalogueError as error:
                 log.error("no heartbeat", reason=error.message)
             await self._condition.changed(self._config.timing.heartbeat_seconds)

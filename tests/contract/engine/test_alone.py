@@ -239,7 +239,14 @@ async def test_the_condition_is_what_the_children_said_last() -> None:
     assert condition.health()["storage"] is not None
     room = {"total_bytes": 3, "used_bytes": 2, "available_bytes": 1}
     await condition.keeper_said({"capacity": room})
-    assert condition.health() == {"storage": None, "peer_listener": None}
+    others_know = {
+        "storage": None,
+        "peer_listener": None,
+        "heartbeat": "no heartbeat was written yet",
+    }
+    assert condition.health() == others_know
+    condition.announced = True
+    assert not any(condition.health().values())
     assert condition.capacity is not None
     assert condition.capacity.available_bytes == 1
     await condition.keeper_said({"failure": "no disk"})

@@ -15,6 +15,7 @@ from typing import cast
 from daemon import lines, logs
 from daemon.errors import CatalogueError, LeaseLost
 from daemon.model import Job, JobState, JobType, Json, now
+from daemon.news import News
 from daemon.pool import Pool
 from daemon.retry import Policy, next_attempt
 from daemon.states import Move
@@ -38,7 +39,8 @@ class Rules:
 
 
 class Engine:
-    """One server's engine. `on_settled` is told of every job that ended."""
+    """One server's engine, which looks for work at news and now and then. `on_settled` is told of
+    every job that ended."""
 
     def __init__(
         self,
@@ -46,19 +48,17 @@ class Engine:
         server_id: str,
         pool: Pool,
         rules: Rules,
+        *,
+        news: News,
         on_settled: Callable[[Job], None],
     ) -> None:
         self._db = db
         self._server_id = server_id
         self._pool = pool
         self._rules = rules
+        self._news = news
         self._on_settled = on_settled
-        self._wake = asyncio.Event()
         self._running: dict[str, tuple[Job, asyncio.Task[None]]] = {}
-
-    def wake(self) -> None:
-        """Says that a job was queued here, or is to be cancelled."""
-        self._wake.set()
 
     async def run(self) -> None:
         """Works until it is cancelled; then its running jobs are queued again, to be taken up
@@ -66,11 +66,12 @@ class Engine:
         await self.recover()
         try:
             while True:
+                heard = self._news.count
                 try:
                     await self._round()
                 except CatalogueError as error:
                     log.error("the catalogue is gone for now", reason=error.message)
-                await self._pause()
+                await self._news.after(heard, POLL_SECONDS)
         finally:
             await self._put_back()
 
@@ -87,15 +88,6 @@ class Engine:
                 if (job.id, job.attempt) in attempts:
                     await jobs.move(tx, job, Move.REQUEUE, at=now())
                     log.info("job queued again", job_id=job.id, type=job.type)
-
-    async def _pause(self) -> None:
-        """Until somebody wakes us, or for the poll time: other servers write to the catalogue."""
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        self._wake.clear()
 
     async def _round(self) -> None:
         async with self._db.read() as tx:
@@ -139,7 +131,7 @@ class Engine:
         with logs.bind(job_id=job.id, container_id=job.container_id):
             log.info("job begins", type=job.type, attempt=job.attempt)
             await self._settle(job, await self._pool.run(job))
-        self._wake.set()
+        self._news.tell()
 
     async def _settle(self, job: Job, answer: lines.Message) -> None:
         """Writes down what came of an attempt; tries until the catalogue takes it."""

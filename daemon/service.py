@@ -28,6 +28,7 @@ from daemon.errors import CatalogueError, StartError
 from daemon.keyfiles import read_sealing_key
 from daemon.lines import Message
 from daemon.model import Job, now
+from daemon.news import News
 from daemon.pool import Pool
 from daemon.retry import Policy
 from daemon.store import servers
@@ -89,11 +90,17 @@ class Service:
         self._db = db
         self._lock = lock
         self._condition = Condition()
+        self._news = News()
         self._abandon = {job_type: action.abandon for job_type, action in ACTIONS.items()}
         policy = Policy(config.timing.retry_attempts, config.timing.retry_seconds)
         self._pool = Pool(config_path, config.transfer.max_concurrent)
         self._engine = Engine(
-            db, config.server.id, self._pool, EngineRules(policy, self._abandon), self._settled
+            db,
+            config.server.id,
+            self._pool,
+            EngineRules(policy, self._abandon),
+            news=self._news,
+            on_settled=self._settled,
         )
 
     async def run(self) -> None:
@@ -137,7 +144,7 @@ class Service:
                 token_keys=load_keys(self._config),
                 sealing_key=read_sealing_key(self._config),
                 registry=CollectorRegistry(),
-                wake=self._engine.wake,
+                news=self._news,
                 health=self._condition.health,
             )
         )
@@ -213,9 +220,7 @@ class Service:
     async def _expire(self) -> None:
         await self._condition.mounted.wait()
         pause_seconds = self._config.timing.sweep_seconds
-        await sweep.expire_in_time(
-            self._db, self._config.server.id, pause_seconds, self._engine.wake
-        )
+        await sweep.expire_in_time(self._db, self._config.server.id, pause_seconds, self._news.tell)
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

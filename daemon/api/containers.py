@@ -129,7 +129,7 @@ async def create(call: Call[CreateBody, Nothing]) -> Answer:
         require_space(server)
         job = await queue(call, tx, JobType.CREATE, made, {"source_path": body.source_path})
         data = await show(tx, made)
-    deps.wake()
+    deps.news.tell()
     return Answer(data, "Container creation initiated successfully", 201, job_headers(job.id))
 
 
@@ -209,7 +209,7 @@ async def delete(call: Plain) -> Answer:
             was = busy.params.get("was", was)
         await containers.change(tx, found.id, status=Status.DELETING)
         job = await queue(call, tx, JobType.DELETE, found, {"was": was})
-    call.deps.wake()
+    call.deps.news.tell()
     data = {"container_id": found.id, "status": Status.DELETING.value}
     return Answer(data, "Container deletion initiated successfully", headers=job_headers(job.id))
 

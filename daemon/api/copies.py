@@ -96,7 +96,7 @@ async def copy(call: CopyCall) -> Answer:
             params |= snapshot_params(state)
         job = await queue(call, tx, JobType.COPY, made, params)
         data = await show(tx, made)
-    call.deps.wake()
+    call.deps.news.tell()
     return Answer(data, "Container copy initiated successfully", 201, job_headers(job.id))
 
 
@@ -179,7 +179,7 @@ async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
             params["was"] = copied.status.value
             require_space(server)
         job = await queue(call, tx, kind, copied, params)
-    call.deps.wake()
+    call.deps.news.tell()
     data = {
         "container_id": copied.id,
         "source_container_id": source.id,

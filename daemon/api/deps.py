@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from daemon.auth import TokenKeys
 from daemon.config import Config
+from daemon.news import News
 from daemon.store.database import Database
 
 
@@ -16,9 +17,9 @@ from daemon.store.database import Database
 class Deps:
     """Everything outside the API that its endpoints use.
 
-    `server_id` is the answering server. `wake` tells its engine that a job was queued or is to be
-    cancelled. `health` names this server's parts, each with what is wrong with it, or None; the
-    database is asked by the API itself.
+    `server_id` is the answering server. `news` is told when a job was queued or is to be
+    cancelled, and tells that something may have changed. `health` names this server's parts, each
+    with what is wrong with it, or None; the database is asked by the API itself.
     """
 
     db: Database
@@ -27,5 +28,5 @@ class Deps:
     token_keys: TokenKeys
     sealing_key: bytes = field(repr=False)
     registry: CollectorRegistry
-    wake: Callable[[], None]
+    news: News
     health: Callable[[], Mapping[str, str | None]]

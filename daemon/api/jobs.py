@@ -71,7 +71,7 @@ async def cancel(call: Plain) -> Answer:
         asked = await jobs.request_cancel(tx, found.id)
     if asked is None:
         raise JobNotCancellable(details={"state": found.state.value, "step": found.step})
-    call.deps.wake()
+    call.deps.news.tell()
     return Answer(job_view(asked), "Job cancellation requested successfully")
 
 

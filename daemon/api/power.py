@@ -34,7 +34,7 @@ async def _power(call: Plain, verb: Verb, kind: JobType) -> Answer:
         require(found, verb)
         job = await queue(call, tx, kind, found, {"was": found.status.value})
         data = await show(tx, found)
-    call.deps.wake()
+    call.deps.news.tell()
     return Answer(data, f"Container {verb} initiated successfully", headers=job_headers(job.id))
 
 

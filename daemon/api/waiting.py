@@ -45,7 +45,7 @@ async def until_done(call: Call[Any, Any], job: Job) -> None:
     Raises JobCancelled; for a job that failed StorageInsufficient or InternalError, `job_error`
     being its code; for one that takes too long, and goes on, ServiceUnavailable. All name the job.
     """
-    call.deps.wake()
+    call.deps.news.tell()
     ended = await until_ended(call, job.id, WAIT_SECONDS)
     headers = job_headers(job.id)
     if ended.state is JobState.CANCELLED:

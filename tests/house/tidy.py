@@ -42,6 +42,7 @@ FLOORS: Mapping[str, int] = {
     "daemon.model": 11,
     "daemon.client": 11,
     "daemon.config_types": 11,
+    "daemon.news": 12,
     "daemon.states": 12,
     "daemon.commands": 12,
     "daemon.client_cli": 13,

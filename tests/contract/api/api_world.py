@@ -3,7 +3,6 @@ and the rows are looked at; where an answer waits for a job's end, `played_engin
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -27,6 +26,7 @@ from daemon.model import (
     new_id,
     now,
 )
+from daemon.news import News
 from daemon.store import accounts, containers, jobs, servers, user_snapshots
 from daemon.store.database import Database
 from daemon.store.sequence import next_sequence
@@ -84,8 +84,7 @@ class World:
     limits: LimitsSection = field(default_factory=LimitsSection)
     import_roots: tuple[str, ...] = ()
     health: dict[str, str | None] = field(default_factory=lambda: {"storage": None})
-    wakes: int = 0
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    news: News = field(default_factory=News)
 
     def __post_init__(self) -> None:
         at = now() - timedelta(days=1)
@@ -113,13 +112,9 @@ class World:
             token_keys=KEYS,
             sealing_key=SEALING_KEY,
             registry=CollectorRegistry(),
-            wake=self._wake,
+            news=self.news,
             health=lambda: self.health,
         )
-
-    def _wake(self) -> None:
-        self.wakes += 1
-        self.woken.set()
 
     def token(self, user: User | None = None, scopes: Any = USER_SCOPES) -> str:
         return issue(KEYS, (user or self.alice).id, scopes, ttl_seconds=600, at=now())

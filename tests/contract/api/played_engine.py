@@ -18,6 +18,8 @@ from daemon.store.sequence import next_sequence
 if TYPE_CHECKING:
     from api_world import World
 
+LOOK_SECONDS = 60
+
 
 @dataclass
 class PlayedEngine:
@@ -30,10 +32,10 @@ class PlayedEngine:
 
     async def play(self) -> None:
         while True:
-            await self.world.woken.wait()
-            self.world.woken.clear()
+            heard = self.world.news.count
             while await self._one():
                 pass
+            await self.world.news.after(heard, LOOK_SECONDS)
 
     async def _one(self) -> bool:
         async with self.world.db.write() as tx:

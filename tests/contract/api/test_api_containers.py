@@ -254,7 +254,7 @@ async def test_power(verb: str, api: Api) -> None:
     assert reply.data["status"] == status
     assert reply.data["current_job_id"] == job.id
     assert reply.headers["Location"] == f"/api/v1/jobs/{job.id}"
-    assert api.world.wakes == 1
+    assert api.world.news.count == 1
 
 
 async def test_storage(api: Api) -> None:

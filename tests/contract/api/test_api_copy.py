@@ -89,7 +89,7 @@ async def test_the_container_object_and_the_job(api: Api) -> None:
     assert (job.type, job.state, job.container_id) == (JobType.COPY, JobState.QUEUED, data["id"])
     assert (job.server_id, job.source_container_id) == (world.there.id, source.id)
     assert job.params == {"strategy": "auto"}
-    assert world.wakes == 1
+    assert world.news.count == 1
     stored = await world.stored(data["id"])
     assert stored is not None
     assert stored.firewall_rules == source.firewall_rules

@@ -158,7 +158,7 @@ async def test_row(endpoint: str, status: int, code: str, api: Api) -> None:
     if status == 401:
         assert reply.headers["WWW-Authenticate"] == "Bearer"
     assert await api.world.all_jobs() == []
-    assert api.world.wakes == 0
+    assert api.world.news.count == 0
     unfinished = {Status.COPYING, Status.CREATING}
     for container in await api.world.all_containers():
         assert container.status not in unfinished or code == "OPERATION_STATE_CONFLICT"

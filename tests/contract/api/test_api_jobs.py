@@ -99,7 +99,7 @@ async def test_cancel(api: Api) -> None:
         reply = await api.post(f"/jobs/{job.id}/cancel")
         assert (reply.status, reply.data["cancel_requested"]) == (200, True)
     assert (await api.world.the_job()).cancel_requested
-    assert api.world.wakes == 2
+    assert api.world.news.count == 2
 
 
 async def test_cancel_too_late(api: Api) -> None:

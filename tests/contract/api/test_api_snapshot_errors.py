@@ -188,7 +188,7 @@ async def test_row(row: tuple[str, int, str, str], api: Api) -> None:
     assert "Location" not in reply.headers
     assert await api.world.stored(container.id) == container
     assert await api.world.listed(container) == before
-    assert (await api.world.all_jobs(), api.world.wakes) == ([], 0)
+    assert (await api.world.all_jobs(), api.world.news.count) == ([], 0)
 
 
 MESSAGES = {

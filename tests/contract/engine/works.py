@@ -13,6 +13,7 @@ from stand_in import StandIn, until
 from daemon.engine import Engine, Rules
 from daemon.errors import CatalogueError
 from daemon.model import Job, JobState, JobType, Status, new_id
+from daemon.news import News
 from daemon.pool import Pool
 from daemon.retry import Policy
 from daemon.states import ENDED
@@ -37,7 +38,8 @@ class Works:
     def engine(self, db: Any = None, policy: Policy = PATIENT) -> Engine:
         rules = Rules(policy, dict.fromkeys(JobType, self.abandon))
         db = db or self.world.db
-        return Engine(db, self.world.here.id, self.pool, rules, self.settled.append)
+        settled = self.settled.append
+        return Engine(db, self.world.here.id, self.pool, rules, news=News(), on_settled=settled)
 
     async def abandon(self, tx: Tx, job: Job, reason: str) -> None:
         self.abandoned.append((job.id, reason))

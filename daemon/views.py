@@ -114,6 +114,22 @@ def snapshot_view(snapshot: UserSnapshot) -> Json:
     }
 
 
+def container_event_view(container: Container, *, deleted: bool) -> Json:
+    """What an event tells of a container: its record's own fields, no other rows'."""
+    return {
+        "id": container.id,
+        "name": container.name,
+        "status": "deleted" if deleted else container.status.value,
+        "status_reason": container.status_reason,
+        "project_id": container.project_id,
+        "server_id": container.server_id,
+        "source_container_id": container.source_container_id,
+        "exit_code": container.exit_code,
+        "updated_at": time_text(container.updated_at),
+        "last_synced_at": optional_time(container.last_synced_at),
+    }
+
+
 def job_view(job: Job) -> Json:
     """A job as API.md 3 shows it."""
     return {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, not_, select
+from sqlalchemy import and_, func, not_, select, update
 from sqlalchemy import delete as delete_from
 
-from daemon.model import Container, Status
-from daemon.store import rows
+from daemon.model import Container, Status, now
+from daemon.store import events, rows
 from daemon.store.database import Tx
 from daemon.store.schema import containers
+
+_UNTOLD = frozenset({"referenced_bytes", "unique_bytes", "ssh_private_sealed"})
+"""Columns that change all the time, or are nobody's business: no event tells of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class ContainerFilter:
 async def insert(tx: Tx, container: Container) -> None:
     """Add a container. Raises Conflict("container_name") or Conflict("ssh_key")."""
     await rows.add(tx, containers, container)
+    await events.add_container(tx, container, at=now())
 
 
 async def get(tx: Tx, container_id: str) -> Container | None:
@@ -37,12 +41,21 @@ async def get(tx: Tx, container_id: str) -> Container | None:
 
 async def change(tx: Tx, container_id: str, **columns: object) -> bool:
     """Set columns of a container; False where it is gone. Raises Conflict as `insert` does."""
-    return await rows.change(tx, containers, container_id, columns)
+    of_one = update(containers).where(containers.c.id == container_id)
+    changed = await rows.one(tx, Container, of_one.values(**columns).returning(containers))
+    if changed is None:
+        return False
+    if not columns.keys() <= _UNTOLD:
+        await events.add_container(tx, changed, at=now())
+    return True
 
 
 async def delete(tx: Tx, container_id: str) -> None:
     """Forget a container."""
-    await tx.execute(delete_from(containers).where(containers.c.id == container_id))
+    of_one = delete_from(containers).where(containers.c.id == container_id)
+    gone = await rows.one(tx, Container, of_one.returning(containers))
+    if gone is not None:
+        await events.add_container(tx, gone, at=now(), deleted=True)
 
 
 async def page(

@@ -63,7 +63,7 @@ async def insert(tx: Tx, job: Job) -> Job:
     """
     placed = replace(job, sequence=await next_sequence(tx))
     await rows.add(tx, jobs, placed)
-    await _tell(tx, placed, placed.created_at)
+    await events.add_job(tx, placed, at=placed.created_at)
     return placed
 
 
@@ -254,13 +254,8 @@ async def _moved(tx: Tx, job: Job, move: Move, at: datetime, **columns: object) 
     )
     if moved is None:
         raise LeaseLost(f"job {job.id} is no longer {job.state} in attempt {job.attempt}")
-    await _tell(tx, moved, at)
+    await events.add_job(tx, moved, at=at)
     return moved
-
-
-async def _tell(tx: Tx, job: Job, at: datetime) -> None:
-    data: Json = {"type": job.type, "state": job.state, "attempt": job.attempt}
-    await events.add(tx, "job", job.container_id, job.id, data, at=at)
 
 
 async def _every(tx: Tx, *wanted: ColumnElement[bool]) -> list[Job]:

@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from daemon.model import BESIDE, JobState, JobType, Role, Status
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest file of `migrations/versions`; a catalogue with another one is refused."""
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
@@ -244,6 +244,7 @@ events = Table(
     _must("kind", Text),
     _may("container_id", Text),
     _may("job_id", Text),
+    _may("user_id", Text),
     _must("data", JSON_OR_NULL),
     sqlite_autoincrement=True,  # the id of a purged event is never given again
 )
@@ -381,6 +382,7 @@ Index("ix_jobs_container", jobs.c.container_id)
 Index("ix_jobs_source", jobs.c.source_container_id, jobs.c.state)
 Index("ix_jobs_finished", jobs.c.finished_at)
 Index("ix_events_at", events.c.at)
+Index("ix_events_user", events.c.user_id, events.c.id)
 Index("ix_datasets_container", datasets.c.container_id)
 Index("ix_snapshots_container", snapshots.c.container_id, snapshots.c.generation_id)
 Index("ix_snapshots_server", snapshots.c.server_id)

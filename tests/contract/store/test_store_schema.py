@@ -10,13 +10,22 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from catalogue import T0, Catalogue
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, text
 
 from daemon import model
 from daemon.errors import CatalogueError, Conflict
-from daemon.model import JobType
+from daemon.model import JobState, JobType
 from daemon.states import Move
-from daemon.store import containers, datasets, events, jobs, migrate, schema, user_snapshots
+from daemon.store import (
+    containers,
+    datasets,
+    events,
+    jobs,
+    migrate,
+    rows,
+    schema,
+    user_snapshots,
+)
 from daemon.store.database import Database
 
 KINDS = {
@@ -65,25 +74,33 @@ def at_first_schema(connection: Connection) -> None:
     command.upgrade(config, "0001")
 
 
-async def test_a_catalogue_in_use_is_brought_to_user_snapshots(empty_url: str) -> None:
-    """From 0001 to 0002: every row stays, and jobs that change a list no longer stand in the way
-    of others."""
+async def test_a_catalogue_in_use_is_brought_to_this_schema(empty_url: str) -> None:
+    """From 0001: every row stays, and jobs that change a list no longer stand in the way of
+    others. What is written before is written without the store, which knows newer columns."""
     db = Database(empty_url)
     async with db.write() as tx:
         await tx.run_sync(at_first_schema)
     before = Catalogue(db)
     await before.fill()
-    container = await before.add_container()
-    sync = await before.running_job(container_id=container.id)
-    delete = await before.add_job(JobType.DELETE, container.id)
+    container = before.container()
+    running = {"state": JobState.RUNNING, "attempt": 1, "sequence": 1}
+    sync = before.job(JobType.SYNC, container.id, **running)
+    delete = before.job(JobType.DELETE, container.id, sequence=2)
+    event = {"at": T0, "kind": "job", "job_id": sync.id, "data": {"state": "running"}}
     row = model.DatasetRow(
         model.new_id(), before.here.id, model.Role.MIRROR, "g" * 24, "mirrors/a", created_at=T0
     )
-    await before.write(datasets.insert, row)
+    async with db.write() as tx:
+        await rows.add(tx, schema.containers, container)
+        for job in (sync, delete):
+            await rows.add(tx, schema.jobs, job)
+        await rows.add(tx, schema.datasets, row)
+        await tx.execute(insert(schema.events).values(**event))
     with pytest.raises(CatalogueError, match=r"schema 0001.*run: hoodyd migrate"):
         await db.check()
     with pytest.raises(Conflict):
-        await before.add_job(JobType.EXPIRE, container.id)
+        expire = before.job(JobType.EXPIRE, container.id)
+        await before.write(rows.add, schema.jobs, expire)
 
     await migrate.migrate(db)
     await db.check()
@@ -92,6 +109,8 @@ async def test_a_catalogue_in_use_is_brought_to_user_snapshots(empty_url: str) -
     assert await before.read(containers.get, container.id) == container
     assert await before.read(jobs.active) == [sync, delete]
     assert await before.read(user_snapshots.listed, container.id) == []
+    assert [old.user_id for old in await before.read(events.since, 0, 9)] == [None]
+    assert await before.read(events.since, 0, 9, events.Scope(before.user.id)) == []
     assert await before.read(datasets.generations, row) == {"g" * 24}
     await before.write(datasets.add_strata, row, ["h" * 24])
     await before.running_job(type=JobType.EXPIRE, container_id=container.id)

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from sqlalchemy import insert
+
 from daemon.model import now
-from daemon.store import events
+from daemon.store import schema
 from daemon.store.database import Database
 from daemon.store.sequence import next_sequence
 
@@ -17,7 +19,7 @@ async def main(url: str, name: str, count: int) -> None:
     for number in range(count):
         async with db.write() as tx:
             data = {"number": number, "sequence": await next_sequence(tx)}
-            await events.add(tx, name, None, None, data, at=now())
+            await tx.execute(insert(schema.events).values(at=now(), kind=name, data=data))
         print(number, flush=True)
     await db.close()
 

@@ -56,6 +56,7 @@ class Claims:
     user_id: str
     scopes: frozenset[Scope]
     issued_at: datetime | None
+    expires_at: datetime
 
     def may(self, scope: Scope) -> bool:
         """Whether the token allows what needs this scope."""
@@ -116,13 +117,14 @@ def verify(keys: TokenKeys, token: str) -> Claims:
         )
         issued = claims.get("iat")
         at = None if issued is None else datetime.fromtimestamp(float(issued), UTC)
+        end = datetime.fromtimestamp(float(claims["exp"]), UTC)
     except jwt.ExpiredSignatureError:
         raise TokenExpired("the token has expired") from None
     except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, OSError) as error:
         raise TokenError(f"the token is invalid: {error}") from None
     granted = claims.get("scope")
     words = granted.split() if isinstance(granted, str) else []
-    return Claims(claims["sub"], frozenset(scope for scope in Scope if scope in words), at)
+    return Claims(claims["sub"], frozenset(scope for scope in Scope if scope in words), at, end)
 
 
 def is_revoked(claims: Claims, user: User) -> bool:

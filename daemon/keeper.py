@@ -1,6 +1,6 @@
-"""The keeper: a process that mounts what is live at the start, watches over the storage, and
-collects. It is one of the processes that touch mounted filesystems, so that a filesystem that
-hangs never stops the daemon, which kills a keeper that is silent for too long."""
+"""The keeper: a process that mounts what is live at the start, watches over the storage, collects,
+and looks at what has changed. It is one of the processes that touch mounted filesystems, so that a
+filesystem that hangs never stops the daemon, which kills a keeper that is silent for too long."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from daemon import lines, locks, logs
+from daemon.actions import look
 from daemon.actions.collect import Collector, Rules
 from daemon.actions.generations import point_current
 from daemon.config import Config
@@ -22,6 +23,7 @@ from transfer.storage import open_storage
 from transfer.storage.base import Storage
 
 COLLECT_SECONDS = 10.0
+LOOK_SECONDS = 0.5
 
 log = logs.get(__name__)
 
@@ -46,6 +48,7 @@ async def _keep(config: Config) -> None:
         group.create_task(_listen(collect_now))
         group.create_task(_beat(storage, config.timing.heartbeat_seconds))
         group.create_task(_collect(_collector(db, storage, config), collect_now))
+        group.create_task(_look(db, storage, config.server.id))
 
 
 def _collector(db: Database, storage: Storage, config: Config) -> Collector:
@@ -93,6 +96,17 @@ async def _beat(storage: Storage, heartbeat_seconds: float) -> None:
         else:
             lines.tell({"capacity": asdict(capacity)})
         await asyncio.sleep(heartbeat_seconds)
+
+
+async def _look(db: Database, storage: Storage, server_id: str) -> None:
+    """Answers those who asked whether a filesystem has changed."""
+    while True:
+        try:
+            await look.at_all_asked(db, storage, server_id)
+        except CatalogueError as error:
+            log.error("look failed", reason=error.message)
+            await asyncio.sleep(COLLECT_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _collect(collector: Collector, collect_now: asyncio.Event) -> None:

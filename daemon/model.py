@@ -193,6 +193,24 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class LookRow:
+    """When a container's live filesystem was last found to have changed (`written_at`), and when
+    somebody last asked for a look at it and it was looked at."""
+
+    container_id: str
+    asked_at: datetime | None = None
+    looked_at: datetime | None = None
+    written_at: datetime | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it was asked for and has not come yet."""
+        if self.asked_at is None:
+            return False
+        return self.looked_at is None or self.looked_at < self.asked_at
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetRow:
     """A dataset that the catalogue knows.
 
@@ -200,10 +218,11 @@ class DatasetRow:
     generation that it replicates. `ready` is False until the first snapshot is in, and stays so
     for what an ended job left half-made. `retired` is True for what was live and is no longer.
     `trimmed` is True once the head of what is not live holds nothing beyond its newest snapshot.
-    `settled_guid`: the snapshot that marks the state right after the switch, on backends that
-    need one. `origin_guid` is the snapshot that a generation was cloned from, `storage_name` its
-    full name in the backend and `rootfs` where its server mounts it: all set with the switch, so
-    that any server can show them.
+    `settled_guid`, on backends that need one: of a copy the snapshot that marks the state right
+    after the switch, else the one that marks the state which the last look found. `origin_guid`
+    is the snapshot that a generation was cloned from, `storage_name` its full name in the backend
+    and `rootfs` where its server mounts it: all set with the switch, so that any server can show
+    them.
     """
 
     id: str

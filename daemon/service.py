@@ -17,6 +17,7 @@ from daemon import locks, logs, setup, sweep
 from daemon.actions import ACTIONS
 from daemon.api.app import make_app
 from daemon.api.deps import Deps
+from daemon.api.runner import Runner
 from daemon.auth import load_keys
 from daemon.children import Child, keep_alive
 from daemon.condition import Condition
@@ -107,7 +108,7 @@ class Service:
         """Starts everything; ends it, and leaves running jobs to the next start, when told to
         stop or when a part fails. Raises StartError where another daemon runs as this server."""
         displaced: list[Exception] = []
-        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        runner = Runner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:
             async with asyncio.TaskGroup() as group:
@@ -123,7 +124,7 @@ class Service:
             log.error("stopped", reason=str(error))
             raise error
 
-    def _parts(self, runner: web.AppRunner) -> list[Coroutine[None, None, None]]:
+    def _parts(self, runner: Runner) -> list[Coroutine[None, None, None]]:
         return [
             _until_told(),
             self._keeper(),
@@ -149,7 +150,7 @@ class Service:
             )
         )
 
-    async def _serve(self, runner: web.AppRunner) -> None:
+    async def _serve(self, runner: Runner) -> None:
         """The API answers from the beginning, so that a long start can be watched; jobs begin
         when everything is mounted."""
         address = self._config.listen

@@ -66,10 +66,10 @@ async def expire(db: Database, server_id: str, at: datetime) -> bool:
 
 
 async def forget_old(db: Database) -> None:
-    """Jobs stay readable for 30 days, and so do events."""
+    """Jobs stay readable for 30 days, events for as long as a stream may come back to them."""
     async with db.write() as tx:
         await jobs.purge(tx, now() - KEPT)
-        await events.purge(tx, now() - KEPT)
+        await events.purge(tx, now() - events.KEPT)
 
 
 async def fail_lost(db: Database, silent: timedelta, abandon: dict[JobType, Abandon]) -> None:

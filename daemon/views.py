@@ -25,11 +25,13 @@ FLAGS = ("ai", "hoody_kit", "dev_kit", "ramdisk", "prespawn", "is_default")
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a container's object shows of other rows. `source` is None where the container is no
-    copy or its source is gone; `job` is the unfinished one."""
+    copy or its source is gone, `source_written_at` when that's filesystem was last found to have
+    changed; `job` is the unfinished one."""
 
     project: Project
     server: Server
     source: Container | None = None
+    source_written_at: datetime | None = None
     job: Job | None = None
 
 
@@ -79,21 +81,23 @@ def container_view(container: Container, around: Surroundings) -> Json:
         "exit_code": container.exit_code,
         "disk_used_bytes": container.referenced_bytes,
         "last_synced_at": optional_time(container.last_synced_at),
-        "sync_state": sync_state(container, around.source),
+        "sync_state": sync_state(container, around),
         "source_snapshot": container.source_snapshot,
         "current_job_id": around.job.id if around.job else None,
         "sync_schedule": container.sync_schedule,
     }
 
 
-def sync_state(container: Container, source: Container | None) -> str | None:
-    """How a copy stands to its source: `current`, `behind` or `orphaned`; None for no copy."""
+def sync_state(container: Container, around: Surroundings) -> str | None:
+    """How a copy stands to its source's filesystem: `current`, `behind` or `orphaned`; None for
+    no copy. Of a source from before such changes were noted, its record's are all there is."""
     if container.source_container_id is None:
         return None
-    if source is None:
+    if around.source is None:
         return "orphaned"
     synced_at = container.last_synced_at
-    return "behind" if synced_at is None or source.updated_at > synced_at else "current"
+    written_at = around.source_written_at or around.source.updated_at
+    return "behind" if synced_at is None or written_at > synced_at else "current"
 
 
 def snapshot_view(snapshot: UserSnapshot) -> Json:

@@ -37,6 +37,15 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at a live tree found: whether it had `changed`, and the snapshot by which its
+    state is known from now on, where the backend needs one for that."""
+
+    changed: bool
+    snapshot: Guid | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """One filesystem of a storage: its snapshots oldest first, and the snapshot it is a clone of.
 

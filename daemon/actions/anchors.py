@@ -9,7 +9,7 @@ from daemon.actions import holds
 from daemon.actions.context import Context
 from daemon.errors import JobError
 from daemon.model import Container, SnapshotRow, generation_path, new_id, now, snapshot_name
-from daemon.store import containers, snapshots
+from daemon.store import looks, snapshots
 from transfer.errors import SnapshotMissing
 from transfer.model import Guid
 from transfer.storage.base import Source
@@ -81,9 +81,8 @@ async def _take_new(ctx: Context, container: Container, source: Source) -> Ancho
     snapshot = await source.snapshot(path, snapshot_name(row.id), ctx.tag)
     async with ctx.db.write() as tx:
         await snapshots.taken(tx, row.id, snapshot.guid, asked_at)
-        fresh = snapshot.name == snapshot_name(row.id)
-        if fresh and container.source_container_id is None:
-            await containers.change(tx, container.id, updated_at=asked_at)
+        if snapshot.name == snapshot_name(row.id):
+            await looks.written(tx, container.id, asked_at)
     return Anchor(snapshot.guid, asked_at)
 
 

@@ -74,14 +74,12 @@ class Collector:
             rows = await datasets.on_server(tx, self._server_id)
             live_ids = {c.generation_id for c in await containers.on_server(tx, self._server_id)}
             active = {job.id for job in await jobs.of_server_active(tx, self._server_id)}
-            # What a settled state is compared with is asked by syncs alone.
-            synced_ids = {
-                c.generation_id for c in await containers.with_source(tx, self._server_id)
-            }
+            compared = await containers.compared(tx, self._server_id)
+            compared_ids = {container.generation_id for container in compared}
             shipped = await self._shipped(tx)
             guids = await self._named(tx)
         live = [row for row in rows if row.role is Role.GENERATION and row.id in live_ids]
-        guids |= {row.settled_guid for row in live if row.settled_guid and row.id in synced_ids}
+        guids |= {row.settled_guid for row in live if row.settled_guid and row.id in compared_ids}
         making = {row.path for row in rows if not row.ready and row.job_id in active}
         live_paths = {row.path for row in live}
         needs = Needs(

@@ -25,7 +25,7 @@ from daemon.model import (
     now,
     snapshot_name,
 )
-from daemon.store import containers, datasets, jobs
+from daemon.store import containers, datasets, jobs, looks
 from daemon.store.database import Tx
 from transfer.model import Dataset, Guid
 
@@ -171,6 +171,7 @@ async def _commit(
             "ssh_private_sealed": keys.seal(ctx.sealing_key, generation.key.private_text),
         }
     await containers.change(tx, container.id, **changes)
+    await looks.written(tx, container.id, now())
 
 
 async def go_live(ctx: Context, container: Container) -> None:

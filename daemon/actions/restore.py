@@ -9,7 +9,7 @@ from __future__ import annotations
 from daemon.actions import generations, holds
 from daemon.actions.context import Context, kept_result
 from daemon.model import Job, Json, now
-from daemon.store import containers, user_snapshots
+from daemon.store import user_snapshots
 from daemon.store.database import Tx
 
 
@@ -26,11 +26,8 @@ async def run(ctx: Context) -> Json | None:
     generation = await generations.make(ctx, container, guid)
 
     async def commit(tx: Tx, downtime_seconds: float) -> Json:
-        at = now()
-        await user_snapshots.change(tx, container.id, snapshot_id, last_used_at=at)
+        await user_snapshots.change(tx, container.id, snapshot_id, last_used_at=now())
         entry = await user_snapshots.get(tx, container.id, snapshot_id)
-        if container.source_container_id is None:
-            await containers.change(tx, container.id, updated_at=at)
         return {
             "snapshot": entry.name if entry else None,
             "downtime_seconds": round(downtime_seconds, 6),

@@ -18,7 +18,7 @@ from daemon.model import (
     now,
     snapshot_name,
 )
-from daemon.store import containers, jobs, snapshots, user_snapshots
+from daemon.store import jobs, looks, snapshots, user_snapshots
 from daemon.store.database import Tx
 from transfer.model import Snapshot
 
@@ -87,8 +87,8 @@ async def _list(
             inconsistent_files=found.inconsistent_files,
         )
         await user_snapshots.insert(tx, entry)
-        if found.name == snapshot_name(row.id) and container.source_container_id is None:
-            await containers.change(tx, container.id, updated_at=taken_at)
+        if found.name == snapshot_name(row.id):
+            await looks.written(tx, container.id, taken_at)
     return entry
 
 

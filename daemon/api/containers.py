@@ -36,6 +36,7 @@ from daemon.api.fields import (
     StatusWord,
     Text,
 )
+from daemon.api.freshness import refresh
 from daemon.api.imports import refuse_import
 from daemon.api.queueing import queue
 from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route, job_headers
@@ -176,7 +177,9 @@ async def get(call: Plain) -> Answer:
     """One container."""
     async with call.deps.db.read() as tx:
         found = await visible_container(tx, call.caller, call.id)
-        data = await show(tx, found)
+    await refresh(call, found)
+    async with call.deps.db.read() as tx:
+        data = await show(tx, await visible_container(tx, call.caller, call.id))
     return Answer(data, "Container retrieved successfully")
 
 

@@ -88,9 +88,7 @@ async def copy(call: CopyCall) -> Answer:
         made = _copied(call, source, project, server, await containers.names(tx, project.id))
         made = replace(made, source_snapshot=state.name if state else None)
         await containers.insert(tx, made)
-        await require_place(tx, server)
-        has_some = await has_something_of(tx, server, source)
-        require_space(server, 0 if has_some else source.referenced_bytes)
+        await _require_room(tx, server, source)
         params: Json = {"strategy": call.query.strategy}
         if state is not None:
             params |= snapshot_params(state)
@@ -169,16 +167,13 @@ async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
         params: Json = {"strategy": call.query.strategy}
         if state is not None:
             params |= snapshot_params(state)
-        kind = JobType.COPY
         if is_first:
-            await require_place(tx, server)
-            has_some = await has_something_of(tx, server, source)
-            require_space(server, 0 if has_some else source.referenced_bytes)
+            job = await queue(call, tx, JobType.COPY, copied, params)
+            await _require_room(tx, server, source)
         else:
-            kind = JobType.SYNC
             params["was"] = copied.status.value
+            job = await queue(call, tx, JobType.SYNC, copied, params)
             require_space(server)
-        job = await queue(call, tx, kind, copied, params)
     call.deps.news.tell()
     data = {
         "container_id": copied.id,
@@ -186,6 +181,14 @@ async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
         "status": Status.COPYING.value,
     }
     return Answer(data, "Container sync initiated successfully", headers=job_headers(job.id))
+
+
+async def _require_room(tx: Tx, server: Server, source: Container) -> None:
+    """Raises ServerContainerLimit or StorageInsufficient where the server has no place, or no
+    space, for a first copy of the source, which this transaction has just written."""
+    await require_place(tx, server)
+    has_some = await has_something_of(tx, server, source)
+    require_space(server, 0 if has_some else source.referenced_bytes)
 
 
 async def _require_strategy(tx: Tx, strategy: str, source: Container, server: Server) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
@@ -28,9 +29,11 @@ from daemon.api.errors import (
 from daemon.api.fields import Fields, Nothing, is_id, refusal
 from daemon.api.limits import RateLimit
 from daemon.api.strict_json import check_media_type, parse_object
-from daemon.auth import Claims, Scope, is_revoked, verify
+from daemon.auth import LEEWAY_SECONDS, Claims, Scope, is_revoked, verify
 from daemon.errors import TokenError, TokenExpired
+from daemon.model import User, now
 from daemon.store import accounts
+from daemon.store.database import Tx
 
 BASE_PATH = "/api/v1"
 
@@ -61,10 +64,15 @@ class Call(Generic[B, Q]):
 
     deps: Deps
     request: web.Request
-    caller: Caller
+    claims: Claims
     id: str
     body: B
     query: Q
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return Caller(self.claims.user_id, self.claims.may(Scope.ADMIN))
 
 
 Plain = Call[Nothing, Nothing]
@@ -82,12 +90,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[B, Q]):
-    """An endpoint under `/api/v1`: the scope it needs, and the models of its body and query."""
+    """An endpoint under `/api/v1`: the scope it needs, and the models of its body and query. One
+    that streams answers with its response as it stands, without the envelope."""
 
     method: str
     path: str
     scope: Scope
-    handler: Callable[[Call[B, Q]], Awaitable[Answer]]
+    handler: Callable[[Call[B, Q]], Awaitable[Answer | web.StreamResponse]]
     body: type[B]
     query: type[Q]
 
@@ -98,6 +107,23 @@ AnyRoute = Route[Any, Any]
 def job_headers(job_id: str) -> dict[str, str]:
     """Where the job of a verb is found."""
     return {"Location": f"{BASE_PATH}/jobs/{job_id}"}
+
+
+async def require_welcome(tx: Tx, claims: Claims) -> None:
+    """That a token which was valid when a long answer began still is. Raises InvalidToken,
+    ExpiredToken and AccountBanned."""
+    if (await _known_user(tx, claims)).banned:
+        raise AccountBanned
+    if claims.expires_at + timedelta(seconds=LEEWAY_SECONDS) < now():
+        raise ExpiredToken
+
+
+async def _known_user(tx: Tx, claims: Claims) -> User:
+    """Whose token it is. Raises InvalidToken where there is no such user, or it was revoked."""
+    user = await accounts.get_user(tx, claims.user_id)
+    if user is None or is_revoked(claims, user):
+        raise InvalidToken
+    return user
 
 
 class Gate:
@@ -111,9 +137,7 @@ class Gate:
         """The request's valid claims. Raises the 401s, 429 and 403 ACCOUNT_BANNED."""
         claims = self._verified(request)
         async with self._deps.db.read() as tx:
-            user = await accounts.get_user(tx, claims.user_id)
-        if user is None or is_revoked(claims, user):
-            raise InvalidToken
+            user = await _known_user(tx, claims)
         if wait_seconds := self._rate.take(user.id, time.monotonic()):
             raise RateLimited.after(wait_seconds)
         if user.banned:
@@ -134,10 +158,10 @@ class Gate:
 
 def endpoint(
     route: AnyRoute, deps: Deps, gate: Gate
-) -> Callable[[web.Request], Awaitable[web.Response]]:
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """The aiohttp handler of a route."""
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
         claims = await gate.claims(request)
         if not claims.may(route.scope):
             raise InsufficientPermissions(details={"scope": f"needs '{route.scope}'"})
@@ -146,9 +170,8 @@ def endpoint(
             raise InvalidId(details={"id": "must be 24 lower-case hexadecimal digits"})
         query = _validated(route.query, _query_fields(request))
         body = await _body(route, request)
-        caller = Caller(claims.user_id, claims.may(Scope.ADMIN))
-        answer = await route.handler(Call(deps, request, caller, path_id, body, query))
-        return _enveloped(answer)
+        answer = await route.handler(Call(deps, request, claims, path_id, body, query))
+        return _enveloped(answer) if isinstance(answer, Answer) else answer
 
     return handle
 
@@ -170,7 +193,7 @@ async def _body(route: AnyRoute, request: web.Request) -> Fields:
         content = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise PayloadTooLarge from None
-    except web.RequestPayloadError as error:
+    except (web.RequestPayloadError, ConnectionError) as error:
         raise ValidationFailed(details={"body": f"cannot be read: {error}"}) from None
     if content:
         check_media_type(request.headers.get("Content-Type"))

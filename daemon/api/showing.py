@@ -9,7 +9,7 @@ from typing import TypeVar
 from daemon.api.fields import PageQuery
 from daemon.errors import CatalogueError
 from daemon.model import Container, Json, Project, Server
-from daemon.store import accounts, containers, jobs, servers
+from daemon.store import accounts, containers, jobs, looks, servers
 from daemon.store.database import Tx
 from daemon.views import Surroundings, container_view
 
@@ -33,10 +33,12 @@ async def show_all(tx: Tx, shown: Sequence[Container]) -> list[Json]:
         if container.server_id not in known_servers:
             server = await servers.get(tx, container.server_id)
             known_servers[container.server_id] = _present(server, container)
+        source_id = container.source_container_id or ""
         around = Surroundings(
             projects[container.project_id],
             known_servers[container.server_id],
-            await containers.get(tx, container.source_container_id or ""),
+            await containers.get(tx, source_id),
+            (await looks.get(tx, source_id)).written_at,
             await jobs.active_for(tx, container.id),
         )
         views.append(container_view(container, around))

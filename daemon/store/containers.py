@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, not_, select, update
+from sqlalchemy import and_, func, not_, or_, select, update
 from sqlalchemy import delete as delete_from
 
 from daemon.model import Container, Status, now
@@ -67,6 +67,12 @@ async def page(
     )
 
 
+async def of_owner(tx: Tx, owner_id: str | None) -> list[Container]:
+    """All containers of a user; everybody's for None."""
+    wanted = select(containers).where(*rows.matches(containers, ContainerFilter(owner_id)))
+    return await rows.every(tx, Container, wanted.order_by(containers.c.id))
+
+
 async def live_on(tx: Tx, server_id: str) -> int:
     """How many places of `max_containers` are taken on a server: a container in `error` that
     never had a filesystem takes none."""
@@ -93,13 +99,12 @@ async def on_server(tx: Tx, server_id: str) -> list[Container]:
     return await rows.every(tx, Container, wanted.order_by(containers.c.id))
 
 
-async def with_source(tx: Tx, server_id: str) -> list[Container]:
-    """The copies of a server whose source is still there: those that a sync may come to."""
-    sources = select(containers.alias().c.id)
-    return await rows.every(
-        tx,
-        Container,
-        select(containers)
-        .where(containers.c.server_id == server_id, containers.c.source_container_id.in_(sources))
-        .order_by(containers.c.id),
-    )
+async def compared(tx: Tx, server_id: str) -> list[Container]:
+    """The containers of a server whose live filesystem is compared with an earlier state: copies
+    whose source is still there, by syncs; what is no copy but has some, by looks."""
+    other = containers.alias()
+    a_source = containers.c.id.in_(select(other.c.source_container_id))
+    synced = containers.c.source_container_id.in_(select(other.c.id))
+    looked_at = and_(containers.c.source_container_id.is_(None), a_source)
+    wanted = select(containers).where(containers.c.server_id == server_id, or_(synced, looked_at))
+    return await rows.every(tx, Container, wanted.order_by(containers.c.id))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.sql.elements import ColumnElement
@@ -18,6 +18,9 @@ from daemon.store import rows
 from daemon.store.database import Tx
 from daemon.store.schema import events
 from daemon.views import container_event_view, job_view
+
+KEPT = timedelta(hours=24)
+"""For how long a stream can begin anew where it was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from daemon.model import BESIDE, JobState, JobType, Role, Status
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest file of `migrations/versions`; a catalogue with another one is refused."""
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
@@ -299,6 +299,15 @@ user_snapshots = Table(
     _must("referenced_bytes", BigInteger),
     _must("unique_bytes", BigInteger),
     _must("inconsistent_files", Integer),
+)
+
+looks = Table(
+    "looks",
+    metadata,
+    _part_of("containers", "container_id"),
+    _may("asked_at", UtcTime),
+    _may("looked_at", UtcTime),
+    _may("written_at", UtcTime),
 )
 
 strata = Table("strata", metadata, _part_of("datasets", "dataset_id"), _key("generation_id"))

@@ -52,10 +52,11 @@ ADDED = frozenset(
     {"status_reason", "exit_code", "disk_used_bytes", "last_synced_at", "sync_state"}
     | {"source_snapshot", "current_job_id", "sync_schedule"}
 )
+AROUND = views.Surroundings(PROJECT, SERVER)
 
 
 def view(container: Container = COPY, job: Job | None = None) -> dict[str, object]:
-    return views.container_view(container, views.Surroundings(PROJECT, SERVER, job=job))
+    return views.container_view(container, replace(AROUND, job=job))
 
 
 def test_the_container_object_has_the_pages_fields_and_what_is_added() -> None:
@@ -137,13 +138,19 @@ def test_a_copy_is_behind_what_changed_after_it_was_synced(
     synced: int | None, source_changed: int, state: str
 ) -> None:
     synced_at = None if synced is None else AT + timedelta(seconds=synced)
-    source = replace(SOURCE, updated_at=AT + timedelta(seconds=source_changed))
-    assert views.sync_state(replace(COPY, last_synced_at=synced_at), source) == state
+    changed_at = AT + timedelta(seconds=source_changed)
+    copied = replace(COPY, last_synced_at=synced_at)
+    unnoted = replace(SOURCE, updated_at=changed_at)
+    assert views.sync_state(copied, replace(AROUND, source=unnoted)) == state
+    # What was noted of the filesystem counts, and not a later change of the record.
+    edited = replace(SOURCE, updated_at=AT + timedelta(days=1))
+    noted = replace(AROUND, source=edited, source_written_at=changed_at)
+    assert views.sync_state(copied, noted) == state
 
 
 def test_only_copies_have_a_sync_state_and_one_without_its_source_is_orphaned() -> None:
-    assert views.sync_state(SOURCE, None) is None
-    assert views.sync_state(COPY, None) == "orphaned"
+    assert views.sync_state(SOURCE, AROUND) is None
+    assert views.sync_state(COPY, AROUND) == "orphaned"
 
 
 @pytest.mark.parametrize(

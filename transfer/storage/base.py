@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
-from transfer.model import Capacity, Dataset, Forest, Guid, Landing, Snapshot, Step, Traits
+from transfer.model import (
+    Capacity,
+    Dataset,
+    Forest,
+    Guid,
+    Landing,
+    Look,
+    Snapshot,
+    Step,
+    Traits,
+)
 from transfer.tree.source import OnBytes, TreeSource
 
 
@@ -130,6 +140,12 @@ class Storage(Source, Protocol):
         snapshot where the backend needs one."""
         ...
 
+    async def look(self, path: str, name: str) -> Look:
+        """Whether the live tree has changed since its state was last known: since the newest
+        snapshot or the look after it, else since `settle`. Its state is known from now on, where
+        the backend needs a snapshot for that, `name` is one, as long as that is kept."""
+        ...
+
     async def retire(self, path: str, mirror: str) -> None:
         """Moves a generation's dataset to `mirrors/…`, unmounted and read-only from then on."""
         ...
@@ -165,6 +181,7 @@ __all__ = [
     "Dataset",
     "Forest",
     "Landing",
+    "Look",
     "OnBytes",
     "Source",
     "Storage",

@@ -21,8 +21,8 @@ from transfer.errors import (
     SourceChanged,
     StorageError,
 )
-from transfer.model import Capacity, Forest, Guid, Landing, Snapshot, Step, Traits
-from transfer.storage import directory_change, directory_freeze
+from transfer.model import Capacity, Forest, Guid, Landing, Look, Snapshot, Step, Traits
+from transfer.storage import directory_change, directory_freeze, directory_known
 from transfer.storage.directory_layout import (
     PASSABLE,
     PRIVATE,
@@ -192,12 +192,17 @@ class DirectoryStorage:
     async def settle(self, path: str, name: str, properties: Mapping[str, str]) -> Snapshot | None:
         """Brings the live tree to the disk and remembers its state; makes no snapshot."""
         async with self._working(path):
-            await blocking(directory_freeze.settle, self._layout, path, properties)
+            await blocking(directory_known.settle, self._layout, path, properties)
         return None
 
     async def written(self, path: str, name: str) -> bool:
         """Whether the live tree has changed since `settle`."""
-        return await blocking(directory_freeze.written, self._layout, path)
+        return await blocking(directory_known.written, self._layout, path)
+
+    async def look(self, path: str, name: str) -> Look:
+        """Whether the live tree has changed since its state was last known; keeps no snapshot."""
+        async with self._working(path):
+            return Look(await blocking(directory_known.look, self._layout, path))
 
     async def retire(self, path: str, mirror: str) -> None:
         """Moves a generation to `mirrors/…` and drops its live tree."""

@@ -9,6 +9,7 @@ import os
 from transfer.errors import DatasetBusy, DatasetMissing
 from transfer.model import Guid
 from transfer.storage.directory_basis import alone
+from transfer.storage.directory_known import forget_look
 from transfer.storage.directory_layout import BUILDING, GOING, PASSABLE, Layout
 from transfer.tree.remove import remove_tree
 
@@ -53,6 +54,7 @@ def trim(layout: Layout, path: str) -> None:
     """Drops the live tree, and whatever was half-made or half-removed."""
     directory = layout.existing(path)
     remove_tree(os.path.join(directory, "live"))
+    forget_look(directory)
     for name in ("index", "settled.index", "settled.manifest"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))

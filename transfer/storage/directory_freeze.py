@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from transfer.errors import SourcePathInvalid, StorageError, VerifyMismatch
 from transfer.model import Guid
 from transfer.storage.directory_basis import Basis, open_basis
+from transfer.storage.directory_known import forget_look, knows, unchanged_rows, write_index
 from transfer.storage.directory_layout import (
     BUILDING,
     PASSABLE,
@@ -21,7 +22,6 @@ from transfer.storage.directory_layout import (
     Layout,
     Located,
     SnapshotRecord,
-    with_properties,
     write_record,
 )
 from transfer.tree.copy import CopyReport, TreeCopy
@@ -33,11 +33,11 @@ from transfer.tree.descriptor import (
     sync_directory,
     sync_filesystem,
 )
-from transfer.tree.index import Index, build_index, dump_index, load_index, probe
-from transfer.tree.manifest import Manifest, dump, load
+from transfer.tree.index import probe
+from transfer.tree.manifest import Manifest, dump
 from transfer.tree.node import Kind
 from transfer.tree.remove import remove_tree
-from transfer.tree.scan import Known, Knows, Row, TreeScan, metadata_of, nothing_known
+from transfer.tree.scan import Known, Knows, Row
 from transfer.tree.source import OnBytes
 
 
@@ -99,12 +99,13 @@ def freeze(layout: Layout, path: str, name: str, *, reflinks: bool) -> Located:
         raise StorageError(f"{path} has no live tree", path=path)
     _drop_others(layout.building(path, name))
     head = layout.head(path)
+    forget_look(directory)
     probe_ns = probe(os.path.join(directory, ".probe"), in_use=True)
     with closing(open_root(live_dir)) as live, open_basis(layout, directory) as basis:
         if basis is not None and head is not None and basis.index.guid == head.record.guid:
             same = unchanged_rows(live, basis.index, basis.manifest)
             if same is not None:
-                _write_index(directory, basis.index.guid, live, probe_ns, same)
+                write_index(directory, basis.index.guid, live, probe_ns, same)
                 return head
         built, rows = _copy_live(layout.building(path, name), live, basis, reflinks=reflinks)
         if head is not None and head.record.root == built.manifest.root.hex():
@@ -112,7 +113,7 @@ def freeze(layout: Layout, path: str, name: str, *, reflinks: bool) -> Located:
             found = head
         else:
             found = publish(layout, path, name, built)
-        _write_index(directory, found.record.guid, live, probe_ns, rows)
+        write_index(directory, found.record.guid, live, probe_ns, rows)
     return found
 
 
@@ -141,72 +142,13 @@ def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None
                 "a snapshot's tree is not what its manifest says", path=origin.path
             )
         probe_ns = probe(os.path.join(building, ".probe"), in_use=False)
-        _write_index(building, origin.record.guid, live, probe_ns, copy.made)
+        write_index(building, origin.record.guid, live, probe_ns, copy.made)
         live_bytes = 0 if reflinks else copy.copied_bytes
         record = DatasetRecord(origin.record.guid, live_bytes)
         write_record(os.path.join(building, "dataset.json"), record)
         sync_filesystem(live)
     os.rename(building, finished)
     sync_directory(parent)
-
-
-def settle(layout: Layout, path: str, properties: Mapping[str, str]) -> None:
-    """Brings the live tree to the disk and remembers it as the state `written` compares with.
-
-    It is a new generation's, which nobody has been given yet.
-    """
-    directory = layout.existing(path)
-    probe_ns = probe(os.path.join(directory, ".probe"), in_use=False)
-    with (
-        closing(open_root(os.path.join(directory, "live"))) as live,
-        open_basis(layout, directory) as basis,
-    ):
-        scan = TreeScan(_knows(basis))
-        manifest = scan.run(live)
-        settled = build_index("", os.fstat(live), probe_ns, scan.rows)
-        replace_file(os.path.join(directory, "settled.manifest"), dump(manifest))
-        replace_file(os.path.join(directory, "settled.index"), dump_index(settled))
-        record = with_properties(layout.dataset_record(path), properties)
-        write_record(os.path.join(directory, "dataset.json"), record)
-        sync_filesystem(live)
-
-
-def written(layout: Layout, path: str) -> bool:
-    """Whether the live tree differs from the settled state; True where none is known."""
-    directory = layout.existing(path)
-    index = load_index(os.path.join(directory, "settled.index"))
-    if index is None:
-        return True
-    with open(os.path.join(directory, "settled.manifest"), "rb") as file:
-        manifest = load(file.read())
-    with closing(open_root(os.path.join(directory, "live"))) as live:
-        return unchanged_rows(live, index, manifest) is None
-
-
-class _Differs(Exception):
-    """The first difference was met."""
-
-
-def unchanged_rows(live: int, index: Index, manifest: Manifest) -> list[Row] | None:
-    """The files of a tree that is what the manifest says; None where it is not.
-
-    Only a file whose metadata are right but whose ctime is not the known one is read.
-    """
-
-    def known(path: bytes, stat: os.stat_result) -> Known | None:
-        entry = manifest.entry(path)
-        if entry is None or entry.kind is not Kind.FILE:
-            raise _Differs
-        if (entry.value, entry.metadata) != (stat.st_size, metadata_of(stat)):
-            raise _Differs
-        return index.known(manifest, path, stat)
-
-    scan = TreeScan(known)
-    try:
-        found = scan.run(live)
-    except _Differs:
-        return None
-    return scan.rows if found.root == manifest.root else None
 
 
 def _drop_others(building: str) -> None:
@@ -223,7 +165,7 @@ def _copy_live(
 ) -> tuple[Built, list[Row]]:
     base = None if basis is None else basis.tree
     with closing(open_root(_fresh_tree(building))) as target:
-        copy = TreeCopy(target, _ignore, knows=_knows(basis), base=base, reflinks=reflinks)
+        copy = TreeCopy(target, _ignore, knows=knows(basis), base=base, reflinks=reflinks)
         manifest = copy.run(live)
     return _built(manifest, copy.report()), copy.rows
 
@@ -246,13 +188,6 @@ def _fresh_tree(building: str) -> str:
     return tree
 
 
-def _knows(basis: Basis | None) -> Knows:
-    if basis is None:
-        return nothing_known
-    index, manifest = basis.index, basis.manifest
-    return lambda path, stat: index.known(manifest, path, stat)
-
-
 def _content_of(manifest: Manifest) -> Knows:
     """Knows every file of a tree that was made after the manifest."""
 
@@ -263,11 +198,6 @@ def _content_of(manifest: Manifest) -> Knows:
         return Known(manifest.chunk_list(path, entry))
 
     return known
-
-
-def _write_index(directory: str, guid: Guid, live: int, probe_ns: int, rows: list[Row]) -> None:
-    index = build_index(guid, os.fstat(live), probe_ns, rows)
-    replace_file(os.path.join(directory, "index"), dump_index(index))
 
 
 def _open_import(tree: str) -> int:

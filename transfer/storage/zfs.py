@@ -27,7 +27,7 @@ from transfer.errors import (
     SourceChanged,
     StorageError,
 )
-from transfer.model import Capacity, Dataset, Forest, Guid, Snapshot, Step, Traits
+from transfer.model import Capacity, Dataset, Forest, Guid, Look, Snapshot, Step, Traits
 from transfer.storage import zfs_text, zfs_traits
 from transfer.storage.base import OnBytes
 from transfer.storage.locks import locked
@@ -269,6 +269,11 @@ class ZfsStorage(ZfsTree):
                 return not await self._unchanged(path, settled, name)
             finally:
                 await self._zfs.do("destroy", temporary)
+
+    async def look(self, path: str, name: str) -> Look:
+        async with locked(self._lock_dir, path):
+            found = await self._take(path, name)
+        return Look(True, found.guid) if found.name == name else Look(False)
 
     async def retire(self, path: str, mirror: str) -> None:
         await self._mounts.unmount(path)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from typing import Any
+
 import pytest
+import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 from api_world import Api, World
+from contract_stage import Stage
 
 from daemon.api.app import make_app
 from daemon.config import LimitsSection
@@ -33,20 +38,27 @@ def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@asynccontextmanager
+async def filled(template: Path, directory: Path, **limits: Any) -> AsyncIterator[World]:
+    """A world whose catalogue lies in the directory."""
+    shutil.copy(template, directory / "catalogue.db")
+    db = Database(f"sqlite:///{directory}/catalogue.db")
+    roots = directory / "imports"
+    roots.mkdir()
+    made = World(db, limits=LimitsSection(**limits), import_roots=(str(roots),))
+    await made.fill()
+    yield made
+    await db.close()
+
+
 @pytest.fixture
 async def world(
     empty_catalogue: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[World]:
-    """A filled catalogue. `@pytest.mark.parametrize("limits", …)` sets the config's limits."""
-    shutil.copy(empty_catalogue, tmp_path / "catalogue.db")
-    db = Database(f"sqlite:///{tmp_path}/catalogue.db")
-    limits = LimitsSection(**getattr(request, "param", {}))
-    roots = tmp_path / "imports"
-    roots.mkdir()
-    made = World(db, limits=limits, import_roots=(str(roots),))
-    await made.fill()
-    yield made
-    await db.close()
+    """A filled catalogue. `@pytest.mark.parametrize("world", …, indirect=True)` sets the config's
+    limits."""
+    async with filled(empty_catalogue, tmp_path, **getattr(request, "param", {})) as made:
+        yield made
 
 
 @pytest.fixture
@@ -54,5 +66,17 @@ async def api(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ap
     """The API of the server `here`, over TCP. A request that waits for a job in vain is a test
     that fails, and soon."""
     monkeypatch.setattr("daemon.api.waiting.WAIT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("daemon.api.freshness.WAIT_SECONDS", 0)  # nobody looks here
     async with TestClient(TestServer(make_app(world.deps))) as client:
         yield Api(world, client)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(
+    empty_catalogue: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
+    """The contract's stage, for the tests of one file that leave it as it was."""
+    directory = tmp_path_factory.mktemp("stage")
+    async with filled(empty_catalogue, directory, requests_per_minute=100_000) as made:
+        async with TestClient(TestServer(make_app(made.deps))) as client:
+            yield await Stage.of(made, Api(made, client), directory / "catalogue.db")

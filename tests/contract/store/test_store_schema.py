@@ -35,6 +35,7 @@ KINDS = {
     "containers": model.Container,
     "jobs": model.Job,
     "datasets": model.DatasetRow,
+    "looks": model.LookRow,
     "snapshots": model.SnapshotRow,
     "user_snapshots": model.UserSnapshot,
     "bases": model.Base,

@@ -1,0 +1,134 @@
+"""The stage on which the contract is played: one catalogue and one API with one of everything
+that an endpoint may be asked about, and for each endpoint a request that works."""
+
+from __future__ import annotations
+
+import copy
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp.test_utils import TestClient, TestServer
+from api_world import ROOMY_BYTES, SEALING_KEY, Api, Reply, World, make_server
+
+from daemon.api.app import make_app
+from daemon.config import LimitsSection
+from daemon.keys import generate, seal
+from daemon.model import Container, Job, JobType, Server, Status, User, new_id, now
+from daemon.store import accounts, servers
+
+NAME = "snap-20250115-103000"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`web` is running and has a generated key, `copied` is its stopped copy; both list the
+    snapshot NAME. `job` is queued, for `busy`. `full` takes no container, `tight` has no space,
+    `away` is offline. `mallory` is banned."""
+
+    world: World
+    api: Api
+    path: Path
+    web: Container
+    copied: Container
+    busy: Container
+    job: Job
+    full: Server
+    tight: Server
+    away: Server
+    mallory: User
+
+    @classmethod
+    async def of(cls, world: World, api: Api, path: Path) -> Stage:
+        """Sets the stage in a world whose catalogue is the file `path`."""
+        full = make_server("full", max_containers=0)
+        tight = make_server("tight", available_bytes=1)
+        away = make_server("away", last_heartbeat_at=now() - timedelta(minutes=1))
+        mallory = User(id=new_id(), banned=True)
+        async with world.db.write() as tx:
+            await accounts.put_user(tx, mallory)
+            for server in (full, tight, away):
+                await servers.put(tx, server)
+        pair = generate("")
+        web = await world.container(
+            ssh_public_key=pair.public_text,
+            ssh_key_id=pair.key_id,
+            ssh_private_sealed=seal(SEALING_KEY, pair.private_text),
+        )
+        copied = await world.copy_of(web, status=Status.STOPPED)
+        for container in (web, copied):
+            await world.snapshot(container, NAME)
+        busy = await world.container("busy")
+        later = now() + timedelta(hours=1)
+        job = await world.job(busy, JobType.RESTART, not_before=later)
+        return cls(world, api, path, web, copied, busy, job, full, tight, away, mallory)
+
+    async def container(self, **columns: Any) -> Container:
+        """One more, of its own name, which lists the snapshot NAME."""
+        made = await self.world.container(f"c-{new_id()}", **columns)
+        await self.world.snapshot(made, NAME)
+        return made
+
+    async def first_copy(self, **columns: Any) -> Container:
+        """A first copy of `web` that failed."""
+        failed = {"status": Status.ERROR, "generation_id": None}
+        return await self.container(source_container_id=self.web.id, **failed, **columns)
+
+    async def heavy(self) -> Container:
+        """A container that no server has space for."""
+        return await self.container(referenced_bytes=ROOMY_BYTES + 1)
+
+    def request(self, endpoint: str) -> tuple[str, str, Any]:
+        """Method, path and body that work. Creating takes an admin."""
+        method, path = endpoint.split()
+        path = path.replace("{id}", self._id(path)).replace("{name}", NAME)
+        home, root = self.world.home.id, self.world.import_roots[0]
+        bodies: dict[str, Any] = {
+            "POST /containers": {"project_id": home, "source_path": root},
+            "PATCH /containers/{id}": {"comment": "changed"},
+            "POST /containers/{id}/copy": {"target_project_id": home},
+            "POST /containers/{id}/snapshots": {"alias": "baseline", "expiry": 30},
+            "PATCH /containers/{id}/snapshots/{name}/alias": {"alias": "baseline"},
+            "PUT /containers/{id}/firewall-rules": {"rules": []},
+            "PUT /containers/{id}/network-rules": {"rules": []},
+            "POST /projects": {"name": "shop"},
+        }
+        return method, path, bodies.get(endpoint)
+
+    def _id(self, path: str) -> str:
+        if path.startswith("/containers"):
+            return self.copied.id if path.endswith(("/sync", "/start")) else self.web.id
+        ids = {"projects": self.world.home.id, "servers": self.world.here.id, "jobs": self.job.id}
+        return ids.get(path.split("/")[1], "")
+
+    async def ask(self, endpoint: str, **changed: Any) -> Reply:
+        """The answer to a request that would work but for what is changed: its `id`, `name`,
+        `body` (some of its fields), or what `Api.ask` takes. Nothing is written."""
+        method, path, body = self.request(endpoint)
+        if "id" in changed:
+            path = path.replace(self._id(path), changed.pop("id"))
+        path = path.replace(NAME, quote(changed.pop("name", NAME), safe=""))
+        if "body" in changed:
+            body = (body or {}) | changed.pop("body")
+        before = self.written()
+        reply = await self.api.ask(method, path, None if "data" in changed else body, **changed)
+        assert self.written() == before
+        return reply
+
+    def written(self) -> tuple[list[str], int]:
+        """All that the catalogue holds, and how often the engine was woken."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return list(connection.iterdump()), self.world.news.count
+
+    @asynccontextmanager
+    async def limited(self, **limits: int) -> AsyncIterator[Stage]:
+        """The same catalogue behind another API, which has these limits."""
+        world = copy.copy(self.world)
+        world.limits = LimitsSection(**limits)
+        async with TestClient(TestServer(make_app(world.deps))) as client:
+            yield replace(self, api=Api(world, client))

@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests wait more than they work: for disks, for transaction groups, for daemons to start.
+WORKERS ?= 4
 
 .PHONY: demo test lint bench lock clean
 
@@ -14,7 +16,7 @@ demo: $(READY)
 test: $(READY)
 	tests/install-parts
 	$(MAKE) lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from daemon import lines, logs
 
+PROGRAM = (sys.executable, "-m", "daemon")
 RESTART_SECONDS = 0.5
 STOP_SECONDS = 5.0
 
@@ -33,9 +34,7 @@ class Child:
     async def start(cls, verb: str, config_path: str) -> Child:
         """Starts it; it ends by itself when its input does."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "daemon",
+            *PROGRAM,
             verb,
             "--config",
             config_path,

@@ -11,6 +11,7 @@ import click
 
 from daemon.client import NoConnection, Refused
 from daemon.commands.containers import containers
+from daemon.commands.hints import hint
 from daemon.commands.jobs import jobs
 from daemon.commands.login import login
 from daemon.commands.projects import projects
@@ -40,10 +41,11 @@ def main() -> None:
     except JobFailed:
         sys.exit(EXIT_JOB_FAILED)
     except Refused as error:
-        click.echo(f"hoody: {error.code}: {error.message}{_detail(error.details)}", err=True)
+        reason = f"{error.message}{_detail(error.details)}{hint(error.code)}"
+        click.echo(f"hoody: {error.code}: {reason}", err=True)
         sys.exit(EXIT_REFUSED)
     except NoConnection as error:
-        click.echo(f"hoody: {error.message}", err=True)
+        click.echo(f"hoody: {error.message}; is that the URL, and does hoodyd run there?", err=True)
         sys.exit(EXIT_NO_CONNECTION)
 
 

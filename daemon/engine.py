@@ -24,6 +24,8 @@ from daemon.store.database import Database, Tx
 
 LEASE_SECONDS = 30.0
 POLL_SECONDS = 0.25
+RARE_POLL_SECONDS = 2.0
+"""Between two looks while all news are told: for retries, whose time comes without any."""
 
 Abandon = Callable[[Tx, Job, str], Awaitable[None]]
 
@@ -63,15 +65,19 @@ class Engine:
     async def run(self) -> None:
         """Works until it is cancelled; then its running jobs are queued again, to be taken up
         at the next start."""
-        await self.recover()
+        recovered = False
         try:
             while True:
                 heard = self._news.count
                 try:
+                    if not recovered:
+                        await self.recover()
+                        recovered = True
                     await self._round()
                 except CatalogueError as error:
                     log.error("the catalogue is gone for now", reason=error.message)
-                await self._news.after(heard, POLL_SECONDS)
+                pause = RARE_POLL_SECONDS if self._news.complete else POLL_SECONDS
+                await self._news.after(heard, pause)
         finally:
             await self._put_back()
 

@@ -1,8 +1,8 @@
 """Word that the catalogue may have changed, for those who would otherwise only poll it.
 
 Who tells: the API of this process, for what it wrote; on PostgreSQL also `store/listen.py`, for
-what any server wrote. SQLite has no way to tell other processes, so a wait always has a limit and
-who waits looks again at its end.
+what any server wrote, while its connection holds. SQLite has no way to tell other processes, so a
+wait always has a limit and who waits looks again at its end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ class News:
 
     def __init__(self) -> None:
         self.count = 0
+        self.complete = False
+        """Whether every write of every server is told now, so that there is little to poll for."""
         self._next = asyncio.Event()
 
     def tell(self) -> None:

@@ -34,6 +34,7 @@ from daemon.pool import Pool
 from daemon.retry import Policy
 from daemon.store import servers
 from daemon.store.database import Database
+from daemon.store.listen import listen
 from daemon.store.sole import Lock, sole
 
 KEEPER_SILENT_SECONDS = 60.0
@@ -134,6 +135,7 @@ class Service:
             self._watch_keeper(),
             self._sweep(),
             self._expire(),
+            listen(self._config.database.url, self._news),
         ]
 
     def _app(self) -> web.Application:

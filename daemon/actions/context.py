@@ -85,6 +85,11 @@ class Context:
         async with self.db.write() as tx:
             self.job = await jobs.save(tx, self.job, step=step)
 
+    async def commits(self, tx: Tx) -> None:
+        """Is part of the transaction that makes what the job is about be so: with it, it is too
+        late to cancel. Raises as `step` does."""
+        self.job = await jobs.save(tx, self.job, step="switch")
+
     async def remember(self, **facts: object) -> None:
         """Adds to the checkpoint what cannot be derived again, before anything is made by it."""
         async with self.db.write() as tx:

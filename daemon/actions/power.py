@@ -10,8 +10,10 @@ from daemon.store.database import Tx
 
 
 async def run(ctx: Context) -> Json | None:
-    """Stops and starts as the job's type says; both are safe to repeat."""
+    """Stops and starts as the job's type says; both are safe to repeat. Neither can be cancelled
+    once it begins: what it has stopped would stay so."""
     container = await ctx.container()
+    await ctx.step("switch")
     if ctx.job.type is not JobType.START:
         await ctx.runtime.stop(container)
         await _become(ctx, Status.STOPPED, None)

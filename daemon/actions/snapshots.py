@@ -18,7 +18,7 @@ from daemon.model import (
     now,
     snapshot_name,
 )
-from daemon.store import jobs, looks, snapshots, user_snapshots
+from daemon.store import looks, snapshots, user_snapshots
 from daemon.store.database import Tx
 from transfer.model import Snapshot
 
@@ -70,7 +70,7 @@ async def _list(
 ) -> UserSnapshot:
     taken_at = row.taken_at or now()
     async with ctx.db.write() as tx:
-        await jobs.still_ours(tx, ctx.job)
+        await ctx.commits(tx)
         await snapshots.taken(tx, row.id, found.guid, taken_at)
         name = f"snap-{taken_at:%Y%m%d-%H%M%S}"
         entry = UserSnapshot(
@@ -104,7 +104,7 @@ def _expiry(job: Job, taken_at: datetime) -> datetime | None:
 async def delete(ctx: Context) -> Json | None:
     """Takes one entry off the list; one that is gone is no error."""
     async with ctx.db.write() as tx:
-        await jobs.still_ours(tx, ctx.job)
+        await ctx.commits(tx)
         snapshot_id = str(ctx.job.params["snapshot"])
         entry = await user_snapshots.get(tx, ctx.job.container_id, snapshot_id)
         if entry is not None:
@@ -115,7 +115,7 @@ async def delete(ctx: Context) -> Json | None:
 async def expire(ctx: Context) -> Json | None:
     """Takes off the list what is over; what another job reads is not, until that has ended."""
     async with ctx.db.write() as tx:
-        await jobs.still_ours(tx, ctx.job)
+        await ctx.commits(tx)
         over = [
             entry
             for entry in await user_snapshots.expired(tx, ctx.server_id, now())

@@ -6,7 +6,7 @@ from daemon.actions import bring, generations, holds
 from daemon.actions.bring import Pull
 from daemon.actions.context import Context, kept_result
 from daemon.model import Container, Job, Json, generation_path, new_id, snapshot_name
-from daemon.store import datasets, jobs
+from daemon.store import datasets
 from daemon.store.database import Tx
 
 
@@ -49,7 +49,7 @@ async def _unchanged(ctx: Context, pull: Pull) -> Json | None:
         await holds.let_go(ctx, come.held, pull.link, ctx.storage)
         return kept_result(ctx)
     async with ctx.db.write() as tx:
-        await jobs.still_ours(tx, ctx.job)
+        await ctx.commits(tx)
         await bring.taken(tx, ctx, pull.copy, pull.source, come)
         await generations.as_before(tx, ctx.job)
     result = bring.result(ctx, come)

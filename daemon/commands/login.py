@@ -33,7 +33,7 @@ def login(url: str) -> None:
         keep(path, given)
     except OSError as error:
         raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
-    click.echo(f"logged in to {given.url}; kept in {path}", err=True)
+    click.echo(f"logged in to {given.url}; kept in {path}; run: hoody projects list", err=True)
 
 
 async def _check(given: Credentials) -> None:

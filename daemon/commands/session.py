@@ -98,7 +98,8 @@ async def find(client: Client, noun: str, text: str) -> str:
     matches = pick(await client.everything(noun), text)
     if not matches:
         code = _NOT_FOUND.get(noun, "RESOURCE_NOT_FOUND")
-        raise Refused(404, code, f"none of your {noun} is called {text!r}")
+        run_next = "" if noun in _NOT_FOUND else f"; run: hoody {noun} list"
+        raise Refused(404, code, f"none of your {noun} is called {text!r}{run_next}")
     if len(matches) > 1:
         raise click.UsageError(f"{text!r} could be any of: {', '.join(matches)}")
     return matches[0]

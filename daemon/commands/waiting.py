@@ -37,7 +37,8 @@ def report(label: str, job: Json) -> bool:
     error = job.get("error")
     fault = error if isinstance(error, dict) else {}
     reason = f": {fault['code']}: {fault.get('message', '')}" if "code" in fault else ""
-    click.echo(f"{label}: {job.get('type')} {job.get('state')}{reason}", err=True)
+    more = f"; run: hoody jobs show {job.get('id')}" if reason else ""
+    click.echo(f"{label}: {job.get('type')} {job.get('state')}{reason}{more}", err=True)
     return False
 
 

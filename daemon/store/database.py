@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Literal, cast
 
 import aiosqlite
@@ -33,6 +33,16 @@ Tx = AsyncConnection
 
 WAIT_SECONDS = 15
 """How long a transaction waits for its turn, a connection, or the database's answer."""
+
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the goodbye of a session was read, and not yet its end
+)
+"""What asyncpg raises when PostgreSQL refuses, does not answer or is gone. SQLAlchemy knows the
+third and fourth as a driver's errors; the others come through it as they are."""
 
 _CONNECTIONS = 4
 _WRITERS_LOCK = 0x686F6F6479  # "hoody": every writer of this catalogue takes it
@@ -112,11 +122,14 @@ class Database:
             engine = engine.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
-        try:
-            async with engine.begin() as tx:
-                yield tx
-        except PoolTimeout as error:
-            raise CatalogueError("the catalogue is busy: no connection is free") from error
+        async with AsyncExitStack() as stack:
+            try:
+                tx = await stack.enter_async_context(engine.begin())
+            except PoolTimeout as error:
+                raise CatalogueError("the catalogue is busy: no connection is free") from error
+            except LOST as error:  # the look whether an old connection still lives
+                raise CatalogueError(f"the connection is lost: {_said(error)}") from error
+            yield tx
 
 
 async def revision_of(tx: Tx) -> str | None:
@@ -212,8 +225,8 @@ def _postgresql(url: str) -> AsyncEngine:
                     "idle_in_transaction_session_timeout": f"{WAIT_SECONDS}s",
                 },
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise CatalogueError(f"no connection to PostgreSQL: {error}") from error
+        except LOST as error:
+            raise CatalogueError(f"no connection to PostgreSQL: {_said(error)}") from error
 
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -254,12 +267,20 @@ _RULES = _rules()
 
 def _translate(context: ExceptionContext) -> CatalogueError | None:
     """The drivers' errors in this program's words; a mistake in a statement stays what it is."""
-    error = context.sqlalchemy_exception
+    error, original = context.sqlalchemy_exception, context.original_exception
     if not isinstance(error, DBAPIError):
-        return None
-    message = str(context.original_exception)
+        if not isinstance(original, LOST):
+            return None
+        context.is_disconnect = True  # SQLAlchemy does not know it for one, and would keep it
+        return CatalogueError(f"the connection is lost: {_said(original)}")
+    message = str(original)
     if isinstance(error, IntegrityError):
         for said, rule in _RULES.items():
             if said in message:
                 return Conflict(rule)
     return CatalogueError(f"the database refused: {message}")
+
+
+def _said(error: BaseException) -> str:
+    """What an error says; its name where it says nothing, as a TimeoutError."""
+    return str(error) or type(error).__name__

@@ -16,6 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from daemon.model import Container, Job, Json
 from daemon.store import rows
 from daemon.store.database import Tx
+from daemon.store.listen import announce
 from daemon.store.schema import events
 from daemon.views import container_event_view, job_view
 
@@ -88,6 +89,7 @@ async def purge(tx: Tx, at: datetime) -> int:
 
 async def _add(tx: Tx, kind: str, data: Json, **columns: object) -> None:
     await tx.execute(insert(events).values(kind=kind, data=data, **columns))
+    await announce(tx)
 
 
 def _within(scope: Scope) -> Collection[ColumnElement[bool]]:

@@ -15,6 +15,7 @@ from daemon.model import BESIDE, Job, JobState, JobType, Json
 from daemon.states import ENDED, Move, after
 from daemon.store import events, rows
 from daemon.store.database import Tx
+from daemon.store.listen import announce
 from daemon.store.schema import ACTIVE, containers, jobs
 from daemon.store.sequence import next_sequence
 
@@ -136,6 +137,7 @@ async def request_cancel(tx: Tx, job_id: str) -> Job | None:
         jobs.c.id == job_id, _active(), func.coalesce(jobs.c.step, "").not_in(_TOO_LATE)
     )
     asked = update(jobs).where(cancellable).values(cancel_requested=True).returning(jobs)
+    await announce(tx)
     return await rows.one(tx, Job, asked)
 
 
@@ -152,6 +154,10 @@ async def claim(
     The jobs of a container run one after the other in their order, but for those that run beside
     others. A delete also waits for older jobs that read the container. A job that is to be
     cancelled is not begun.
+
+    On PostgreSQL the row is locked, and one that is locked already is passed over. No claim needs
+    it while writers take turns; it holds where somebody does not, be it an operator in psql: no
+    job is claimed twice, and none that is held keeps the others waiting.
     """
     before = and_(_others.c.state.in_(ACTIVE), _others.c.sequence < jobs.c.sequence)
     due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now)
@@ -174,7 +180,8 @@ async def claim(
             ~exists().where(before, _others.c.source_container_id == jobs.c.container_id),
         ),
     )
-    job = await rows.one(tx, Job, ready.order_by(jobs.c.sequence).limit(1))
+    oldest = ready.order_by(jobs.c.sequence).limit(1)
+    job = await rows.one(tx, Job, oldest.with_for_update(skip_locked=True))
     if job is None:
         return None
     return await _moved(

@@ -19,17 +19,9 @@ from sqlalchemy import make_url
 
 from daemon import logs
 from daemon.errors import CatalogueError, StartError
-from daemon.store.database import WAIT_SECONDS
+from daemon.store.database import LOST, WAIT_SECONDS
 
 log = logs.get(__name__)
-
-_LOST = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the goodbye of a session was read, and not yet its end
-)
 
 
 class Lock(Protocol):
@@ -108,7 +100,7 @@ class _SessionLock:
             taken = await connection.fetchval(
                 "SELECT pg_try_advisory_lock($1)", self._key, timeout=WAIT_SECONDS
             )
-        except _LOST as error:
+        except LOST as error:
             raise CatalogueError(f"no connection to PostgreSQL: {error}") from error
         if not taken:
             await connection.close()
@@ -119,7 +111,7 @@ class _SessionLock:
         """As `Lock` says."""
         try:
             await self._connection.execute("SELECT 1", timeout=WAIT_SECONDS)
-        except _LOST as error:
+        except LOST as error:
             self._connection.terminate()
             await self.take()
             log.warning("the lock of this server id was lost and taken again", reason=str(error))

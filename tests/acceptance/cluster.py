@@ -50,9 +50,13 @@ QUICK: Settings = {
 class Daemon:
     """One server's `hoodyd run`, which can be started, stopped and killed again and again."""
 
-    def __init__(self, name: str, directory: Path, settings: Settings) -> None:
-        """Writes the config and does what `hoodyd init` does."""
+    def __init__(
+        self, name: str, directory: Path, settings: Settings, program: str = "daemon"
+    ) -> None:
+        """Writes the config and does what `hoodyd init` does. `program` is the module that is
+        started as `hoodyd`."""
         self.name = name
+        self._hoodyd = [sys.executable, "-m", program]
         self.config_path = directory / f"{name}.toml"
         self.log_path = directory / f"{name}.log"
         self.url = f"http://{settings['server']['listen']}"
@@ -68,7 +72,7 @@ class Daemon:
     def command(self, *arguments: str) -> str:
         """What `hoodyd ARGUMENTS --config …` prints; it must end well."""
         done = subprocess.run(
-            [*_hoodyd(), *arguments, "--config", str(self.config_path)],
+            [*self._hoodyd, *arguments, "--config", str(self.config_path)],
             capture_output=True,
             timeout=READY_SECONDS,
             check=False,
@@ -86,7 +90,7 @@ class Daemon:
         """Starts it and does not wait."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_hoodyd(), "run", "--config", str(self.config_path)],
+                [*self._hoodyd, "run", "--config", str(self.config_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -163,6 +167,8 @@ class Daemon:
 class Cluster:
     """Servers a, b, c … that share a catalogue, and two directories to take trees in from."""
 
+    program = "daemon"
+
     def __init__(
         self,
         directory: Path,
@@ -189,7 +195,8 @@ class Cluster:
         self.imports.mkdir(parents=True)
         try:
             for name in self._names:
-                self.daemons.append(Daemon(name, self.directory, self._settings_of(name)))
+                settings = self._settings_of(name)
+                self.daemons.append(Daemon(name, self.directory, settings, self.program))
             self._token = self.daemons[0].command("token", "--admin").strip()
             for daemon in self.daemons:
                 daemon.launch()
@@ -274,10 +281,6 @@ class Cluster:
 
 
 MakeCluster = Callable[..., Cluster]
-
-
-def _hoodyd() -> list[str]:
-    return [sys.executable, "-m", "daemon"]
 
 
 def _free_port() -> int:

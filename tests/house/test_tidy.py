@@ -24,7 +24,6 @@ SETTINGS_AHEAD = frozenset(
         "server.metrics_listen",
         "runtime.driver",
         "runtime.network",
-        "limits.streams_per_user",
     }
 )
 

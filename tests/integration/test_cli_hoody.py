@@ -174,7 +174,9 @@ async def test_a_job_that_fails_is_exit_4_and_says_why(site: Site) -> None:
     copying = site.hoody("containers", "copy", "web", "--target-project-id", "work")
     ran = await with_engine(copying, site.settle(Move.FAIL, error=BROKEN))
     assert ran.code == 4
-    assert ran.err == "web: copy failed: PEER_UNREACHABLE: no answer\n"
+    (job,) = await site.world.all_jobs()
+    more = f"run: hoody jobs show {job.id}"
+    assert ran.err == f"web: copy failed: PEER_UNREACHABLE: no answer; {more}\n"
 
 
 async def test_no_wait_returns_with_the_job(site: Site) -> None:
@@ -266,7 +268,7 @@ async def test_a_snapshot_that_fails_is_exit_4(site: Site) -> None:
         engine.move, engine.error = Move.FAIL, BROKEN
         ran = await site.hoody("snapshots", "create", "--container", "web")
     assert (ran.code, ran.out) == (4, "")
-    assert ran.err == "web: snapshot failed: PEER_UNREACHABLE: no answer\n"
+    assert ran.err.startswith("web: snapshot failed: PEER_UNREACHABLE: no answer; run: hoody ")
 
 
 async def test_a_snapshot_that_outlasts_its_request_is_waited_for(

@@ -38,7 +38,8 @@ V1 = "/api/v1"
 
 
 def make_server(name: str, backend: str = "dir", **columns: Any) -> Server:
-    columns = {"available_bytes": ROOMY_BYTES, "last_heartbeat_at": now()} | columns
+    columns.setdefault("available_bytes", ROOMY_BYTES)
+    columns.setdefault("last_heartbeat_at", now())
     facts = {"country": "US", "country_name": "United States", "disk_gb": 20, "is_free": True}
     return Server(
         id=new_id(),

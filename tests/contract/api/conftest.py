@@ -7,7 +7,6 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 from api_world import Api, World
 from contract_stage import Stage
+from structlog.testing import capture_logs
 
 from daemon.api.app import make_app
 from daemon.config import LimitsSection
@@ -78,5 +78,12 @@ async def stage(
     """The contract's stage, for the tests of one file that leave it as it was."""
     directory = tmp_path_factory.mktemp("stage")
     async with filled(empty_catalogue, directory, requests_per_minute=100_000) as made:
-        async with TestClient(TestServer(make_app(made.deps))) as client:
-            yield await Stage.of(made, Api(made, client), directory / "catalogue.db")
+        with capture_logs():  # else most of the time goes into tracebacks that are wanted
+            async with TestClient(TestServer(make_app(made.deps))) as client:
+                yield await Stage.of(made, Api(made, client), directory / "catalogue.db")
+
+
+@pytest.fixture
+async def own_stage(api: Api, tmp_path: Path) -> Stage:
+    """The contract's stage for one test, which may do with it what it likes."""
+    return await Stage.of(api.world, api, tmp_path / "catalogue.db")

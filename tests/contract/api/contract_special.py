@@ -300,7 +300,8 @@ async def ending(stage: Stage, move: Move, code: str | None = None) -> AsyncIter
     """Every job ends so, as soon as it is queued."""
     async with playing(stage.world) as engine:
         engine.move = move
-        engine.error = code and {"code": code, "message": "so it is", "retryable": False}
+        if code is not None:
+            engine.error = {"code": code, "message": "so it is", "retryable": False}
         yield
 
 
@@ -328,7 +329,7 @@ async def _ended(endpoint: str, move: Move, error: str | None, stage: Stage) -> 
     method, path, body = stage.request(endpoint)
     async with ending(stage, move, error):
         reply = await stage.api.ask(method, path.replace(stage.web.id, container.id), body)
-    assert reply.headers["Location"].startswith("/api/v1/jobs/")
+    assert reply.headers.get("Location", "").startswith("/api/v1/jobs/"), reply.body
     assert await stage.world.stored(container.id) == container
     assert [one.name for one in await stage.world.listed(container)] == [NAME]
     return reply

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from daemon.config import LimitsSection
 from daemon.keys import generate, seal
 from daemon.model import Container, Job, JobType, Server, Status, User, new_id, now
 from daemon.store import accounts, servers
+from transfer.model import Capacity
 
 NAME = "snap-20250115-103000"
 
@@ -49,11 +51,14 @@ class Stage:
         full = make_server("full", max_containers=0)
         tight = make_server("tight", available_bytes=1)
         away = make_server("away", last_heartbeat_at=now() - timedelta(minutes=1))
-        mallory = User(id=new_id(), banned=True)
+        mallory, later = User(id=new_id(), banned=True), now() + timedelta(hours=1)
         async with world.db.write() as tx:
             await accounts.put_user(tx, mallory)
             for server in (full, tight, away):
                 await servers.put(tx, server)
+            for server in (world.here, world.there, world.pool):
+                # The stage stands for longer than a server may be silent.
+                await servers.beat(tx, server.id, Capacity(ROOMY_BYTES, 0, ROOMY_BYTES), later)
         pair = generate("")
         web = await world.container(
             ssh_public_key=pair.public_text,
@@ -64,7 +69,6 @@ class Stage:
         for container in (web, copied):
             await world.snapshot(container, NAME)
         busy = await world.container("busy")
-        later = now() + timedelta(hours=1)
         job = await world.job(busy, JobType.RESTART, not_before=later)
         return cls(world, api, path, web, copied, busy, job, full, tight, away, mallory)
 
@@ -108,15 +112,21 @@ class Stage:
 
     async def ask(self, endpoint: str, **changed: Any) -> Reply:
         """The answer to a request that would work but for what is changed: its `id`, `name`,
-        `body` (some of its fields), or what `Api.ask` takes. Nothing is written."""
+        `body` (some of its fields), `data` (as JSON) or what `Api.ask` takes. Nothing is
+        written."""
         method, path, body = self.request(endpoint)
         if "id" in changed:
             path = path.replace(self._id(path), changed.pop("id"))
         path = path.replace(NAME, quote(changed.pop("name", NAME), safe=""))
         if "body" in changed:
             body = (body or {}) | changed.pop("body")
+        if "data" in changed:
+            body = None
+            changed["headers"] = {"Content-Type": "application/json"} | changed.get("headers", {})
+            if isinstance(changed["data"], bytes):
+                changed["data"] = BytesIO(changed["data"])
         before = self.written()
-        reply = await self.api.ask(method, path, None if "data" in changed else body, **changed)
+        reply = await self.api.ask(method, path, body, **changed)
         assert self.written() == before
         return reply
 

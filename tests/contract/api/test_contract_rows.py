@@ -12,6 +12,7 @@ from contract_stage import Stage
 
 from daemon.api.app import ROUTES
 from daemon.api.errors import ApiError
+from daemon.api.routing import AnyRoute
 from daemon.config import LimitsSection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -127,7 +128,7 @@ async def test_every_refusal_of_the_code_is_played() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=endpoint_of)
-async def test_every_route_has_the_rows_of_all(route: object) -> None:
+async def test_every_route_has_the_rows_of_all(route: AnyRoute) -> None:
     endpoint = endpoint_of(route)
     text = f"{_CALLERS} 400 VALIDATION_ERROR 429 RATE_LIMITED"
     text += " 500 INTERNAL_ERROR 503 SERVICE_UNAVAILABLE"

@@ -3,6 +3,7 @@ and `sync_state`, on both backends."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime, timedelta
 
 import pytest
@@ -164,3 +165,27 @@ async def test_time_does_not_run_backwards(place: World, prod: Container) -> Non
     await place.copy(prod)
     await write(place, prod, "later")
     assert await updated(place, prod) == later
+
+
+# --- what a sync leaves alone --------------------------------------------------------------------
+
+
+async def test_a_sync_changes_nothing_of_the_record_but_its_times(
+    place: World, prod: Container
+) -> None:
+    copied = await place.copy(prod)
+    rule = {"direction": "in", "action": "deny", "protocol": "any"}
+    port = {"type": "forward", "protocol": "tcp", "host_port": 8080, "container_port": 80}
+    kept = {"firewall_rules": (rule,), "network_rules": (port,), "comment": "mine", "color": "#fff"}
+    await place.change(copied, **kept, environment_vars={"A": "b"}, sync_schedule="0 3 * * *")
+    before = await place.get(copied.id)
+    await write(place, prod, "later")
+    await place.sync(copied)
+    after = await place.get(copied.id)
+    moved = {
+        field.name
+        for field in fields(Container)
+        if getattr(before, field.name) != getattr(after, field.name)
+    }
+    sizes = {"referenced_bytes", "unique_bytes"}
+    assert moved - sizes == {"generation_id", "taken_guid", "last_synced_at", "updated_at"}

@@ -1,0 +1,271 @@
+"""The order of checks, API.md 1: of all that is wrong with a request, the first thing is told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from api_world import ROOMY_BYTES
+from contract_special import (
+    ALIAS,
+    CANCEL,
+    COPY,
+    CREATE,
+    DROP,
+    PATCH,
+    POWER,
+    PROJECT,
+    RESTORE,
+    SNAPSHOT,
+    SYNC,
+    target,
+)
+from contract_stage import Stage
+
+from daemon.auth import Scope
+from daemon.model import Container, JobType, Status, new_id, now
+from daemon.store import accounts, containers, servers
+from transfer.model import Capacity
+
+
+@dataclass
+class Request:
+    """A request about `subject` that works until things are made wrong with it, or with the world.
+    `subject` is a copy of `web`, to be synced one that never came to be. What is made, is made on
+    the server `there`."""
+
+    stage: Stage
+    endpoint: str
+    subject: Container
+    changed: dict[str, Any]
+
+    @classmethod
+    async def of(cls, stage: Stage, endpoint: str) -> Request:
+        on = {"server_id": stage.world.here.id if endpoint == COPY else stage.world.there.id}
+        if endpoint == SYNC:
+            subject = await stage.first_copy(**on)
+        else:
+            subject = await stage.container(source_container_id=stage.web.id, **on)
+        made = cls(stage, endpoint, subject, {})
+        if endpoint != CANCEL:
+            made.changed["id"] = subject.id
+        if endpoint in (COPY, CREATE):
+            made.body(**{target(endpoint): stage.world.there.id, "name": "fresh"})
+        if endpoint == CREATE:
+            made.changed["token"] = stage.world.admin
+        return made
+
+    def body(self, **fields: Any) -> None:
+        self.changed["body"] = self.changed.get("body", {}) | fields
+
+    async def change(self, **columns: Any) -> None:
+        async with self.stage.world.db.write() as tx:
+            await containers.change(tx, self.subject.id, **columns)
+
+    async def change_server(self, **columns: Any) -> None:
+        async with self.stage.world.db.write() as tx:
+            there = await servers.get(tx, self.stage.world.there.id)
+            assert there is not None
+            await servers.put(tx, replace(there, **columns))
+
+
+Fault = Callable[[Request], Awaitable[None]]
+
+
+async def bad_token(request: Request) -> None:
+    request.changed["token"] = "no.such.token"
+
+
+async def banned(request: Request) -> None:
+    world = request.stage.world
+    async with world.db.write() as tx:
+        for user in (world.alice, world.bob):
+            await accounts.set_banned(tx, user.id, True)
+
+
+async def without_scope(request: Request) -> None:
+    request.changed["token"] = request.stage.world.token(scopes=[Scope.PROXY])
+
+
+async def bad_id(request: Request) -> None:
+    request.changed["id"] = "A" * 24
+
+
+async def bad_body(request: Request) -> None:
+    request.body(bogus=1)
+
+
+async def bad_name(request: Request) -> None:
+    request.changed["name"] = "a\nb"
+
+
+async def absent(request: Request) -> None:
+    request.changed["id"] = new_id()
+
+
+async def absent_project(request: Request) -> None:
+    request.body(**{"target_project_id" if request.endpoint == COPY else "project_id": new_id()})
+
+
+async def absent_server(request: Request) -> None:
+    request.body(**{target(request.endpoint): new_id()})
+
+
+async def absent_source(request: Request) -> None:
+    await request.change(source_container_id=new_id())
+
+
+async def absent_snapshot(request: Request) -> None:
+    request.changed["name"] = "snap-none"
+    if request.endpoint == COPY:
+        request.body(source_snapshot="snap-none")
+    if request.endpoint == SYNC:
+        await request.change(source_snapshot="snap-none")
+
+
+async def no_way_there(request: Request) -> None:
+    await request.change_server(backend="zfs")
+
+
+async def deleting(request: Request) -> None:
+    await request.change(status=Status.DELETING)
+
+
+async def busy(request: Request) -> None:
+    await request.stage.world.job(request.subject, JobType.COPY)
+
+
+async def name_in_use(request: Request) -> None:
+    request.body(name="home" if request.endpoint == PROJECT else request.stage.web.name)
+
+
+async def key_in_use(request: Request) -> None:
+    request.body(ssh_public_key=request.stage.web.ssh_public_key)
+
+
+async def no_place(request: Request) -> None:
+    await request.change_server(max_containers=0)
+
+
+async def no_space(request: Request) -> None:
+    async with request.stage.world.db.write() as tx:
+        await servers.beat(tx, request.stage.world.there.id, Capacity(9, 9, 0), now())
+
+
+async def offline(request: Request) -> None:
+    long_ago, capacity = now() - timedelta(hours=1), Capacity(ROOMY_BYTES, 0, ROOMY_BYTES)
+    async with request.stage.world.db.write() as tx:
+        await servers.beat(tx, request.stage.world.there.id, capacity, long_ago)
+
+
+async def ambiguous(request: Request) -> None:
+    for name in ("snap-one", "snap-two"):
+        await request.stage.world.snapshot(request.subject, name, alias="nightly")
+    request.changed["name"] = "nightly"
+
+
+async def switching(request: Request) -> None:
+    job = await request.stage.world.job(request.subject, step="switch")
+    request.changed["id"] = job.id
+
+
+Checks = tuple[tuple[Fault, str], ...]
+CALLER: Checks = (
+    (bad_token, "401 INVALID_TOKEN"),
+    (banned, "403 ACCOUNT_BANNED"),
+    (without_scope, "403 INSUFFICIENT_PERMISSIONS"),
+)
+BODY: Checks = (*CALLER, (bad_body, "400 VALIDATION_ERROR"))
+ID: Checks = (*CALLER, (bad_id, "400 INVALID_ID_FORMAT"), (bad_body, "400 VALIDATION_ERROR"))
+ONE: Checks = (*ID, (absent, "404 CONTAINER_NOT_FOUND"))
+NAMED: Checks = (
+    *ID,
+    (bad_name, "400 VALIDATION_ERROR"),
+    (absent, "404 CONTAINER_NOT_FOUND"),
+    (absent_snapshot, "404 RESOURCE_NOT_FOUND"),
+)
+STATE = (deleting, "409 OPERATION_STATE_CONFLICT")
+ROOM: Checks = (
+    (no_place, "400 SERVER_CONTAINER_LIMIT"),
+    (no_space, "507 INSUFFICIENT_STORAGE"),
+)
+TAKEN: Checks = (
+    (name_in_use, "409 CONTAINER_NAME_IN_USE"),
+    (key_in_use, "409 SSH_PUBLIC_KEY_IN_USE"),
+)
+OFFLINE = (offline, "503 SERVICE_UNAVAILABLE")
+
+ORDERS: dict[str, Checks] = {
+    COPY: (
+        *ID,
+        (absent, "404 SOURCE_CONTAINER_NOT_FOUND"),
+        (absent_project, "404 RESOURCE_NOT_FOUND"),
+        (absent_server, "404 RESOURCE_NOT_FOUND"),
+        (absent_snapshot, "404 RESOURCE_NOT_FOUND"),
+        (no_way_there, "400 VALIDATION_ERROR"),
+        STATE,
+        *TAKEN,
+        *ROOM,
+    ),
+    SYNC: (
+        *ONE,
+        (absent_source, "404 SOURCE_CONTAINER_NOT_FOUND"),
+        (absent_snapshot, "404 RESOURCE_NOT_FOUND"),
+        (no_way_there, "400 VALIDATION_ERROR"),
+        STATE,
+        (busy, "409 OPERATION_STATE_CONFLICT"),
+        *ROOM,
+    ),
+    CREATE: (
+        *BODY,
+        (absent_project, "404 RESOURCE_NOT_FOUND"),
+        (absent_server, "404 RESOURCE_NOT_FOUND"),
+        *TAKEN,
+        *ROOM,
+    ),
+    PATCH: (*ONE, STATE, *TAKEN),
+    **dict.fromkeys(POWER, (*ONE, STATE)),
+    SNAPSHOT: (*ONE, STATE, (busy, "409 OPERATION_STATE_CONFLICT"), OFFLINE),
+    RESTORE: (*NAMED, STATE, (busy, "409 OPERATION_STATE_CONFLICT"), OFFLINE),
+    ALIAS: (*NAMED, STATE),
+    DROP: (*NAMED, STATE, (ambiguous, "409 SNAPSHOT_ALIAS_AMBIGUOUS"), OFFLINE),
+    PROJECT: (*BODY, (name_in_use, "409 PROJECT_NAME_IN_USE")),
+    CANCEL: (
+        *ID,
+        (absent, "404 RESOURCE_NOT_FOUND"),
+        (switching, "409 JOB_NOT_CANCELLABLE"),
+    ),
+}
+CASES = [(endpoint, at) for endpoint, checks in ORDERS.items() for at in range(len(checks))]
+
+
+def named(case: object) -> str:
+    """Endpoint and fault."""
+    endpoint, at = case  # type: ignore[misc]
+    return f"{endpoint}-{ORDERS[endpoint][at][0].__name__}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+async def test_the_first_fault_is_told(case: tuple[str, int], own_stage: Stage) -> None:
+    """Everything from this check on is wrong; nothing before it is."""
+    endpoint, at = case
+    request = await Request.of(own_stage, endpoint)
+    first, *later = ORDERS[endpoint][at:]
+    for fault, _ in (*reversed(later), first):
+        await fault(request)
+    reply = await own_stage.ask(endpoint, **request.changed)
+    assert reply.refusal == (int(first[1].split()[0]), first[1].split()[1])
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+async def test_each_fault_alone_is_told(case: tuple[str, int], own_stage: Stage) -> None:
+    """So the faults of the test above are what they are called."""
+    endpoint, at = case
+    request = await Request.of(own_stage, endpoint)
+    fault, answer = ORDERS[endpoint][at]
+    await fault(request)
+    reply = await own_stage.ask(endpoint, **request.changed)
+    assert reply.refusal == (int(answer.split()[0]), answer.split()[1])

@@ -124,8 +124,12 @@ async def _serve(config: Config) -> None:
 
 
 async def _answer(means: Means, job_id: str) -> None:
-    async with means.db.read() as tx:
-        job = await jobs.get(tx, job_id)
+    try:
+        async with means.db.read() as tx:
+            job = await jobs.get(tx, job_id)
+    except CatalogueError as error:
+        lines.tell({"error": described(error)})
+        return
     if job is None:
         lines.tell({"lost": True})
         return

@@ -240,32 +240,30 @@ ORDERS: dict[str, Checks] = {
     ),
 }
 CASES = [(endpoint, at) for endpoint, checks in ORDERS.items() for at in range(len(checks))]
+IDS = [f"{endpoint}-{ORDERS[endpoint][at][0].__name__}" for endpoint, at in CASES]
 
 
-def named(case: object) -> str:
-    """Endpoint and fault."""
-    endpoint, at = case  # type: ignore[misc]
-    return f"{endpoint}-{ORDERS[endpoint][at][0].__name__}"
+async def told(request: Request, answer: str) -> None:
+    """The request is refused in this way, and nothing is written."""
+    reply = await request.stage.ask(request.endpoint, **request.changed)
+    status, code = answer.split()
+    assert reply.refusal == (int(status), code)
 
 
-@pytest.mark.parametrize("case", CASES, ids=named)
-async def test_the_first_fault_is_told(case: tuple[str, int], own_stage: Stage) -> None:
+@pytest.mark.parametrize(("endpoint", "at"), CASES, ids=IDS)
+async def test_the_first_fault_is_told(endpoint: str, at: int, own_stage: Stage) -> None:
     """Everything from this check on is wrong; nothing before it is."""
-    endpoint, at = case
     request = await Request.of(own_stage, endpoint)
     first, *later = ORDERS[endpoint][at:]
     for fault, _ in (*reversed(later), first):
         await fault(request)
-    reply = await own_stage.ask(endpoint, **request.changed)
-    assert reply.refusal == (int(first[1].split()[0]), first[1].split()[1])
+    await told(request, first[1])
 
 
-@pytest.mark.parametrize("case", CASES, ids=named)
-async def test_each_fault_alone_is_told(case: tuple[str, int], own_stage: Stage) -> None:
+@pytest.mark.parametrize(("endpoint", "at"), CASES, ids=IDS)
+async def test_each_fault_alone_is_told(endpoint: str, at: int, own_stage: Stage) -> None:
     """So the faults of the test above are what they are called."""
-    endpoint, at = case
     request = await Request.of(own_stage, endpoint)
     fault, answer = ORDERS[endpoint][at]
     await fault(request)
-    reply = await own_stage.ask(endpoint, **request.changed)
-    assert reply.refusal == (int(answer.split()[0]), answer.split()[1])
+    await told(request, answer)

@@ -1,0 +1,91 @@
+"""The test's side of `freezing.py`: clusters whose workers stop where they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.acceptance.cluster import Cluster, Settings
+from tests.fault.freezing import FOLDERS
+from transfer.storage.private_zfs import PrivateZfs
+
+FREEZE_SECONDS = 60.0
+POLL_SECONDS = 0.02
+
+LANES = 8
+"""How many jobs are struck beside each other."""
+
+WIDE: Settings = {
+    "server": {"max_containers": 10_000},
+    "transfer": {"max_concurrent": LANES, "exporters": 1, "collect_grace_seconds": 0},
+    "timing": {"heartbeat_seconds": 1, "server_lost_seconds": 60, "sweep_seconds": 1},
+}
+
+
+class FreezingCluster(Cluster):
+    """A cluster whose daemons are `freezing.py`."""
+
+    program = "tests.fault.freezing"
+
+
+@contextmanager
+def freezing_cluster(backend: str = "dir", zfs: PrivateZfs | None = None) -> Iterator[Cluster]:
+    """Two servers."""
+    with tempfile.TemporaryDirectory(prefix="hoody-") as name:
+        for folder in FOLDERS:
+            (Path(name) / folder).mkdir()
+        with FreezingCluster(Path(name), backend, 2, zfs=zfs, settings=WIDE) as cluster:
+            yield cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A worker that has stopped, and the job that it has in hand."""
+
+    process: psutil.Process
+    job_id: str
+
+    def kill(self) -> None:
+        """-9."""
+        self.process.kill()
+
+    def resume(self) -> None:
+        """Lets it go on as if nothing had been."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+def order(cluster: Cluster, subject: str, boundary: str) -> None:
+    """The next job about this stops at the boundary."""
+    at = cluster.directory / "frozen" / subject
+    at.unlink(missing_ok=True)
+    (cluster.directory / "ordered" / subject).write_text(boundary)
+
+
+async def frozen(cluster: Cluster, subject: str) -> Frozen:
+    """Who was ordered to stop, once it has."""
+    at = cluster.directory / "frozen" / subject
+    async with asyncio.timeout(FREEZE_SECONDS):
+        while not at.exists():
+            await asyncio.sleep(POLL_SECONDS)
+        said = json.loads(at.read_text())
+        found = Frozen(psutil.Process(said["pid"]), said["job_id"])
+        while found.process.status() != psutil.STATUS_STOPPED:
+            await asyncio.sleep(POLL_SECONDS)
+    return found
+
+
+def passed(cluster: Cluster, subject: str) -> tuple[str, list[str]]:
+    """The last job about this, and the boundaries that its first attempt has passed."""
+    noted = (cluster.directory / "passed" / subject).read_text().splitlines()
+    parts = [line.split(" ", 2) for line in noted]
+    job_id = parts[-1][0]
+    return job_id, [boundary for job, attempt, boundary in parts if (job, attempt) == (job_id, "1")]

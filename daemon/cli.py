@@ -21,7 +21,7 @@ from daemon.cli_accounts import server, token, user
 from daemon.cli_common import config_option
 from daemon.config import DEFAULT_PATH, Config, load
 from daemon.errors import ConfigError, DaemonError
-from daemon.keyfiles import read_sealing_key, read_token_secret
+from daemon.keyfiles import read_sealing_key, read_tls, read_token_secret
 from daemon.store.database import Database
 from daemon.store.migrate import migrate as migrate_database
 from transfer.errors import TransferError
@@ -74,6 +74,7 @@ def check_config(config_path: str) -> None:
         read_sealing_key(config)
         if config.auth.algorithm == "HS256":
             read_token_secret(config)
+    read_tls(config)
     click.echo(f"{config_path}: good")
 
 

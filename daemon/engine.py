@@ -132,6 +132,14 @@ class Engine:
             until = at + timedelta(seconds=LEASE_SECONDS)
             async with self._db.write() as tx:
                 await jobs.renew(tx, self._server_id, list(self._running), until)
+        # A claim may be committed though the answer is lost on the way: nobody carries that out.
+        nobodys = {
+            (job.id, job.attempt)
+            for job in running
+            if job.id not in self._running and job.lease_until is not None and job.lease_until < at
+        }
+        if nobodys:
+            await self._queue_again(nobodys)
 
     async def _carry_out(self, job: Job) -> None:
         with logs.bind(job_id=job.id, container_id=job.container_id):

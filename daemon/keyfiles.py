@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import stat
 
 from daemon.config import Config, Limits
@@ -46,3 +47,24 @@ def read_sealing_key(config: Config) -> bytes:
     """The 32 bytes that seal generated private keys. Raises ConfigError."""
     path = config.auth.sealing_key_file
     return read_secret(path, "auth.sealing_key_file", Limits.sealing_key_bytes)
+
+
+def read_tls(config: Config) -> ssl.SSLContext | None:
+    """What the API speaks TLS with; None where it does not. Raises ConfigError."""
+    server = config.server
+    if not server.tls_cert:
+        return None
+    for key, path in (("tls_cert", server.tls_cert), ("tls_key", server.tls_key)):
+        if not os.access(path, os.R_OK):
+            raise ConfigError(f"server.{key}: cannot read {path}")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # A key that asks for a password would ask on the terminal, and wait.
+        context.load_cert_chain(server.tls_cert, server.tls_key, password="")
+    except (ssl.SSLError, OSError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise ConfigError(
+            f"server.tls_cert: {server.tls_cert} and {server.tls_key} are no certificate with"
+            f" its key: {reason}"
+        ) from None
+    return context

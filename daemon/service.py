@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import ssl
 from collections.abc import Coroutine
 from datetime import timedelta
 
@@ -26,7 +25,7 @@ from daemon.config_types import Address
 from daemon.engine import Engine
 from daemon.engine import Rules as EngineRules
 from daemon.errors import CatalogueError, StartError
-from daemon.keyfiles import read_sealing_key
+from daemon.keyfiles import read_sealing_key, read_tls
 from daemon.lines import Message
 from daemon.model import Job, now
 from daemon.news import News
@@ -91,6 +90,7 @@ class Service:
         self._config_path = config_path
         self._db = db
         self._lock = lock
+        self._tls = read_tls(config)
         self._condition = Condition()
         self._news = News()
         self._abandon = {job_type: action.abandon for job_type, action in ACTIONS.items()}
@@ -156,7 +156,7 @@ class Service:
         """The API answers from the beginning, so that a long start can be watched; jobs begin
         when everything is mounted."""
         address = self._config.listen
-        site = web.TCPSite(runner, address.host, address.port, ssl_context=_tls(self._config))
+        site = web.TCPSite(runner, address.host, address.port, ssl_context=self._tls)
         await site.start()
         log.info("listening", address=str(address))
         await self._condition.mounted.wait()
@@ -224,14 +224,6 @@ class Service:
         await self._condition.mounted.wait()
         pause_seconds = self._config.timing.sweep_seconds
         await sweep.expire_in_time(self._db, self._config.server.id, pause_seconds, self._news.tell)
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if not config.server.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(config.server.tls_cert, config.server.tls_key)
-    return context
 
 
 async def _until_told() -> None:

@@ -10,8 +10,12 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+
+import pytest
 
 START_SECONDS = 60
 USER = "hoody"  # of the database; nothing to do with the system's users
@@ -32,6 +36,23 @@ def _account() -> str | None:
         return None
     pwd.getpwnam("postgres")
     return "postgres"
+
+
+@contextmanager
+def serving() -> Iterator[Postgres]:
+    """A running server, for as long as the block lasts. The test is skipped where PostgreSQL is
+    missing; under CI=true it fails."""
+    if binaries() is None:
+        reason = "no PostgreSQL: install the package postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    server = Postgres.make()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 class Postgres:
@@ -58,13 +79,16 @@ class Postgres:
     def _data(self) -> Path:
         return self._directory / "data"
 
-    def start(self) -> None:
-        """Start, and wait until it answers."""
+    def start(self, *settings: str) -> None:
+        """Start, and wait until it answers on its socket. `settings` come on top of those for
+        tests, as in `ssl=on`."""
         # The kernel ends it when pytest dies, also of kill -9.
         tied = ["setpriv", "--pdeathsig", "INT"]
         if self._account:
             tied += [f"--reuid={self._account}", f"--regid={self._account}", "--init-groups"]
-        options = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", str(self._directory)]
+        options = ["-k", str(self._directory)]
+        for setting in ("listen_addresses=", "fsync=off", *settings):
+            options += ["-c", setting]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*tied, str(self._binaries / "postgres"), "-D", str(self._data), *options],
@@ -78,10 +102,11 @@ class Postgres:
                 raise RuntimeError((self._directory / "log").read_text())
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """Cut every connection and stop; nothing that was committed is lost."""
+    def stop(self, *, immediately: bool = False) -> None:
+        """Cut every connection and stop; `immediately` is as in a crash. Nothing that was
+        committed is lost."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGQUIT if immediately else signal.SIGINT)
             self._process.wait(START_SECONDS)
             self._process = None
 
@@ -90,22 +115,35 @@ class Postgres:
         self.stop()
         shutil.rmtree(self._directory)
 
-    def url(self, database: str) -> str:
+    def url(self, database: str, user: str = USER) -> str:
         """The address of a database, as the config has it."""
-        return f"postgresql://{USER}@/{database}?host={self._directory}"
+        return f"postgresql://{user}@/{database}?host={self._directory}"
 
     def create(self, database: str, template: str = "template0") -> None:
         """Make a database that is a copy of another one."""
         self._client("createdb", "-T", template, database)
 
+    def create_user(self, name: str) -> None:
+        """Make a user who may do everything."""
+        self._client("createuser", "--superuser", name)
+
+    def cut(self, user: str) -> int:
+        """End all connections of a user; how many they were."""
+        cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"
+        return self.ask("postgres", cut).count("t")
+
+    def ask(self, database: str, query: str) -> str:
+        """What a query says: a line for each row."""
+        return self._client("psql", "-AtX", "-d", database, "-c", query)
+
     def drop(self, database: str) -> None:
         """Delete a database, whoever still uses it."""
         self._client("dropdb", "--force", database)
 
-    def _client(self, program: str, *arguments: str) -> None:
-        self._run(program, "-h", str(self._directory), "-U", USER, *arguments)
+    def _client(self, program: str, *arguments: str) -> str:
+        return self._run(program, "-h", str(self._directory), "-U", USER, *arguments)
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
             [str(self._binaries / program), *arguments],
             cwd=self._directory,
@@ -116,3 +154,4 @@ class Postgres:
         )
         if done.returncode != 0:
             raise RuntimeError(f"{program}: {done.stderr}")
+        return done.stdout

@@ -118,6 +118,11 @@ class Api:
         _, job_id = await self._ask("DELETE", f"/containers/{container_id}", {})
         return await self.done(job_id)
 
+    async def power(self, container_id: str, verb: str) -> Json:
+        """Starts, stops or restarts, and waits; the job."""
+        _, job_id = await self._ask("POST", f"/containers/{container_id}/{verb}", {})
+        return await self.done(job_id)
+
     async def snapshots(self, container_id: str) -> list[Json]:
         """What the container lists, newest first."""
         return list((await self.call("GET", f"/containers/{container_id}/snapshots"))["snapshots"])

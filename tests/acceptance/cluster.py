@@ -179,7 +179,8 @@ class Cluster:
         settings: Settings | None = None,
         database_url: str | None = None,
     ) -> None:
-        """`zfs` is needed for the backend `zfs`; `settings` come on top of QUICK."""
+        """`zfs` is needed for the backend `zfs`; `settings` come on top of QUICK; `{server}` in
+        the database's url becomes the server's name."""
         self.directory = directory
         self.backend = backend
         self.imports = directory / "imports"
@@ -246,7 +247,7 @@ class Cluster:
                 "mount_root": str(self.directory / f"mounts-{name}"),
                 "import_roots": [str(self.imports)],
             },
-            "database": {"url": self._database_url},
+            "database": {"url": self._database_url.replace("{server}", name)},
             "auth": {
                 "secret_file": str(self.directory / "jwt.secret"),
                 "sealing_key_file": str(self.directory / "sealing.key"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,14 +22,29 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def make_cluster(request: pytest.FixtureRequest, backend: str) -> Iterator[MakeCluster]:
+def new_catalogue() -> Callable[[], str | None]:
+    """Makes the address of an empty database for a cluster; None is a SQLite file of its own."""
+    return lambda: None
+
+
+@pytest.fixture(scope="module")
+def make_cluster(
+    request: pytest.FixtureRequest, backend: str, new_catalogue: Callable[[], str | None]
+) -> Iterator[MakeCluster]:
     """Starts clusters of the backend that live as long as the module's tests with it."""
     zfs: PrivateZfs | None = request.getfixturevalue("zfs_daemon") if backend == "zfs" else None
     with ExitStack() as stack:
 
         def make(servers: int = 2, settings: Settings | None = None) -> Cluster:
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix="hoody-"))
-            cluster = Cluster(Path(name), backend, servers, zfs=zfs, settings=settings)
+            cluster = Cluster(
+                Path(name),
+                backend,
+                servers,
+                zfs=zfs,
+                settings=settings,
+                database_url=new_catalogue(),
+            )
             _running.append(cluster)
             stack.callback(_running.remove, cluster)
             return stack.enter_context(cluster)

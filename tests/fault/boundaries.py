@@ -83,9 +83,16 @@ async def frozen(cluster: Cluster, subject: str) -> Frozen:
     return found
 
 
-def passed(cluster: Cluster, subject: str) -> tuple[str, list[str]]:
-    """The last job about this, and the boundaries that its first attempt has passed."""
+async def job_about(cluster: Cluster, subject: str) -> str:
+    """The only job about this, once it has begun."""
+    at = cluster.directory / "passed" / subject
+    async with asyncio.timeout(FREEZE_SECONDS):
+        while not at.exists() or not (noted := at.read_text()):
+            await asyncio.sleep(POLL_SECONDS)
+    return noted.split(" ", 1)[0]
+
+
+def passed(cluster: Cluster, subject: str) -> list[str]:
+    """The boundaries that jobs about this have passed."""
     noted = (cluster.directory / "passed" / subject).read_text().splitlines()
-    parts = [line.split(" ", 2) for line in noted]
-    job_id = parts[-1][0]
-    return job_id, [boundary for job, attempt, boundary in parts if (job, attempt) == (job_id, "1")]
+    return [line.split(" ", 2)[2] for line in noted]

@@ -6,7 +6,8 @@ from tests.acceptance.conftest import (
     backend,
     cluster,
     make_cluster,
+    new_catalogue,
     pytest_runtest_makereport,
 )
 
-__all__ = ["backend", "cluster", "make_cluster", "pytest_runtest_makereport"]
+__all__ = ["backend", "cluster", "make_cluster", "new_catalogue", "pytest_runtest_makereport"]

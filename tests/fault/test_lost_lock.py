@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from typing import cast
 
@@ -11,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.acceptance.cluster import Daemon, MakeCluster
-from tests.postgres import Postgres, binaries
+from tests.postgres import serving
 
 pytestmark = pytest.mark.postgres
 
@@ -28,18 +27,9 @@ def backend() -> str:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """An empty database."""
-    if binaries() is None:
-        reason = "no PostgreSQL: install the package postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    server = Postgres.make()
-    try:
-        server.start()
+    with serving() as server:
         server.create("catalogue")
         yield server.url("catalogue")
-    finally:
-        server.remove()
 
 
 @pytest.fixture

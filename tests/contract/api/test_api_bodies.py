@@ -1,4 +1,4 @@
-"""Bodies and queries are read to the letter; nothing is guessed."""
+"""What fields may hold. How JSON is read is in test_contract_json.py, pages in test_api_pages.py."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ from api_world import V1, Api
 from daemon.model import new_id
 
 BAD_BODIES = [
-    (b"[]", "body"),
-    (b'"text"', "body"),
-    (b"null", "body"),
-    (b"{", "body"),
-    (b'{"name": "a"} x', "body"),
-    (b'{"name": NaN}', "body"),
-    (b'{"name": Infinity}', "body"),
-    (b'{"name": -Infinity}', "body"),
-    (b"\xff\xfe{}", "body"),
-    (b'{"name": "\xff"}', "body"),
     (b'{"name": "abc", "name": "abd"}', "name"),
     (b'{"environment_vars": {"A": "1", "A": "2"}}', "A"),
     (b'{"color": "#000000", "bogus": null}', "bogus"),
@@ -34,7 +24,6 @@ BAD_BODIES = [
     (b'{"environment_vars": {"A": null}}', "environment_vars.A"),
     (b'{"environment_vars": {"1A": "x"}}', "environment_vars.1A"),
     (b'{"comment": "a\\u0000b"}', "comment"),
-    (b'{"comment": "\\ud800"}', "body"),
     (b'{"color": "red"}', "color"),
     (b'{"sync_schedule": "every day"}', "sync_schedule"),
     (b'{"sync_schedule": "60 * * * *"}', "sync_schedule"),
@@ -42,8 +31,6 @@ BAD_BODIES = [
     (b'{"ssh_public_key": "ssh-dss AAAA"}', "ssh_public_key"),
     (b'{"ssh_public_key": ""}', "ssh_public_key"),
     (b'{"ssh_public_key": 7}', "ssh_public_key"),
-    (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "body"),
-    (b'{"autostart": ' + b"9" * 5000 + b"}", "body"),
 ]
 
 
@@ -82,45 +69,6 @@ async def test_bad_ids(bad: str, api: Api) -> None:
     assert reply.refusal == (400, "INVALID_ID_FORMAT")
 
 
-MEDIA_TYPES = {
-    "application/json": 200,
-    "application/json; charset=utf-8": 200,
-    "APPLICATION/JSON": 200,
-    "application/merge-patch+json": 200,
-    "application/x-www-form-urlencoded": 200,
-    "text/plain": 415,
-    "application/xml": 415,
-    "multipart/form-data": 415,
-    "nonsense": 415,
-}
-
-
-@pytest.mark.parametrize(("media_type", "wanted"), MEDIA_TYPES.items())
-async def test_media_types(media_type: str, wanted: int, api: Api) -> None:
-    content = b'{"comment": "after"}'
-    status, body = await _patch_raw(api, content, **{"Content-Type": media_type})
-    assert status == wanted
-    assert wanted == 200 or body["code"] == "UNSUPPORTED_MEDIA_TYPE"
-
-
-async def test_no_media_type(api: Api) -> None:
-    container = await api.world.container()
-    headers = {"Authorization": f"Bearer {api.world.token()}"}
-    async with api.client.patch(
-        f"{V1}/containers/{container.id}",
-        data=b'{"comment": "after"}',
-        headers=headers,
-        skip_auto_headers=["Content-Type"],
-    ) as answer:
-        assert answer.status == 200
-
-
-async def test_a_body_too_large(api: Api) -> None:
-    content = b'{"comment": "' + b"x" * (1 << 20) + b'"}'
-    status, body = await _patch_raw(api, content)
-    assert (status, body["code"]) == (413, "PAYLOAD_TOO_LARGE")
-
-
 async def test_no_body_is_an_empty_object(api: Api) -> None:
     container = await api.world.container()
     assert (await api.post(f"/containers/{container.id}/stop")).status == 200
@@ -149,22 +97,12 @@ async def test_null_is_absent(api: Api) -> None:
 
 
 BAD_QUERIES = [
-    ("/containers", {"bogus": "1"}),
-    ("/containers", {"page": "0"}),
-    ("/containers", {"page": "-1"}),
-    ("/containers", {"page": "1.0"}),
-    ("/containers", {"page": " 1"}),
-    ("/containers", {"page": "\u0661"}),
-    ("/containers", {"page": ""}),
-    ("/containers", {"limit": "0"}),
-    ("/containers", {"limit": "101"}),
     ("/containers", {"limit": "9" * 5000}),
     ("/containers", {"status": "sleeping"}),
     ("/jobs", {"state": "done"}),
     ("/jobs", {"type": "dance"}),
     ("/projects", {"status": "running"}),
     ("/servers", {"limit": "all"}),
-    ("/containers", [("page", "1"), ("page", "2")]),
 ]
 
 

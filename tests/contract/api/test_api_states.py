@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 from api_world import Api
+from contract_rows import endpoint_of
+from contract_special import ALIAS, COPY, DELETE, DROP, KEY, PATCH, RESTORE, RULES, SNAPSHOT, SYNC
+from contract_stage import Stage
 from played_engine import playing
 
-from daemon.model import Container, Status, new_id
+from daemon.api.app import ROUTES
+from daemon.model import Status, new_id
 from daemon.verbs import ALLOWED, Situation, Verb
 
 COLUMNS: dict[Situation, tuple[Status, bool]] = {
@@ -44,49 +48,47 @@ def test_the_table_has_every_cell() -> None:
     assert len(CELLS) == len(Situation) * len(Verb)
 
 
+# Every endpoint about one container, but those of its private key and its job.
+ENDPOINTS = {
+    Verb.COPY_FROM: (COPY,),
+    Verb.SYNC: (SYNC,),
+    Verb.SNAPSHOT: (SNAPSHOT, RESTORE),
+    Verb.LIST: (ALIAS, DROP),
+    Verb.START: ("POST /containers/{id}/start",),
+    Verb.STOP: ("POST /containers/{id}/stop",),
+    Verb.RESTART: ("POST /containers/{id}/restart",),
+    Verb.EDIT: (PATCH, *RULES),
+    Verb.DELETE: (DELETE,),
+    Verb.GET: tuple(
+        f"GET /containers/{{id}}{end}"
+        for end in ("", "/storage", "/snapshots", "/firewall-rules", "/network-rules")
+    ),
+}
+
+
+def test_every_endpoint_has_a_verb() -> None:
+    of_containers = {endpoint_of(route) for route in ROUTES if "/containers/{id}" in route.path}
+    assert {one for each in ENDPOINTS.values() for one in each} == of_containers - {KEY}
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("verb", "situation", "works"), CELLS, ids=str)
-async def test_cell(verb: Verb, situation: Situation, works: bool, api: Api) -> None:
+async def test_cell(verb: Verb, situation: Situation, works: bool, stage: Stage) -> None:
     assert (verb in ALLOWED[situation]) is works
     status, has_generation = COLUMNS[situation]
-    source = await api.world.container("source")
-    generation_id = new_id() if has_generation else None
-    subject = await api.world.copy_of(source, status=status, generation_id=generation_id)
-    await api.world.snapshot(subject, "snap-1")
-    before = await api.world.stored(subject.id), await api.world.listed(subject)
-    async with playing(api.world):
-        for method, path, body in _requests(api, verb, subject):
-            reply = await api.ask(method, path, body)
-            if works:
-                assert reply.status in (200, 201), reply.body
-            else:
-                assert reply.refusal == (409, "OPERATION_STATE_CONFLICT")
-                assert reply.body["details"]["status"] == status
-    if not works:
-        assert (await api.world.stored(subject.id), await api.world.listed(subject)) == before
-        assert await api.world.all_jobs() == []
-
-
-def _requests(api: Api, verb: Verb, subject: Container) -> list[tuple[str, str, object]]:
-    one = f"/containers/{subject.id}"
-    if verb is Verb.COPY_FROM:
-        return [("POST", f"{one}/copy", {"target_project_id": api.world.home.id})]
-    if verb is Verb.EDIT:
-        rules: dict[str, object] = {"rules": []}
-        return [
-            ("PATCH", one, {"color": "#000000"}),
-            ("PUT", f"{one}/firewall-rules", rules),
-            ("PUT", f"{one}/network-rules", rules),
-        ]
-    if verb is Verb.SNAPSHOT:
-        return [("POST", f"{one}/snapshots", None), ("PATCH", f"{one}/snapshots/snap-1", None)]
-    if verb is Verb.LIST:
-        snapshot = f"{one}/snapshots/snap-1"
-        return [("PATCH", f"{snapshot}/alias", {"alias": "x"}), ("DELETE", snapshot, None)]
-    if verb is Verb.DELETE:
-        return [("DELETE", one, None)]
-    if verb is Verb.GET:
-        return [("GET", one + end, None) for end in ("", "/storage", "/snapshots")]
-    return [("POST", f"{one}/{verb}", None)]
+    columns = {"status": status, "generation_id": new_id() if has_generation else None}
+    subject = await stage.container(source_container_id=stage.web.id, **columns)
+    for endpoint in ENDPOINTS[verb]:
+        if works:
+            method, path, body = stage.request(endpoint)
+            path = path.replace(stage.web.id, subject.id).replace(stage.copied.id, subject.id)
+            async with playing(stage.world):
+                reply = await stage.api.ask(method, path, body)
+            assert reply.status in (200, 201), reply.body
+        else:
+            reply = await stage.ask(endpoint, id=subject.id)
+            assert reply.refusal == (409, "OPERATION_STATE_CONFLICT")
+            assert reply.body["details"]["status"] == status
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "restart", "sync"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -49,7 +48,6 @@ async def test_no_strict_json(endpoint: str, stage: Stage) -> None:
         assert reply.refusal == (400, "VALIDATION_ERROR"), content[:40]
         if content in NOT_JSON:
             assert list(reply.body["details"]) == ["body"], content[:40]
-            assert "JSON" not in reply.body["details"]["body"] or content not in NOT_JSON[-5:]
 
 
 MEDIA_TYPES = {
@@ -74,10 +72,13 @@ async def test_media_types(endpoint: str, stage: Stage) -> None:
         reply = await stage.ask(endpoint, data=b'{"bogus": 1}', headers=headers)
         wanted = (400, "VALIDATION_ERROR") if is_read else (415, "UNSUPPORTED_MEDIA_TYPE")
         assert reply.refusal == wanted, media_type
-    none: dict[str, Any] = {"skip_auto_headers": ["Content-Type"], "headers": {}}
-    _, path, _ = stage.request(endpoint)
-    content = json.dumps({"bogus": 1}).encode()
-    reply = await stage.api.ask(endpoint.split()[0], path, data=content, **none)
+
+
+@pytest.mark.parametrize("endpoint", WITH_BODY)
+async def test_no_media_type(endpoint: str, stage: Stage) -> None:
+    method, path, _ = stage.request(endpoint)
+    content, none = b'{"bogus": 1}', ["Content-Type"]
+    reply = await stage.api.ask(method, path, data=content, skip_auto_headers=none)
     assert reply.refusal == (400, "VALIDATION_ERROR")
 
 
@@ -124,7 +125,7 @@ TYPES = {
     SNAPSHOT: {"alias": "string?", "expiry": "number?"},
     ALIAS: {"alias": "string?"},
     PROJECT: {"name": "string"},
-    **dict.fromkeys(RULES, {"rules": "array"}),
+    **{rules: {"rules": "array"} for rules in RULES},
 }
 VALUES: dict[str, tuple[Any, ...]] = {
     "string": ("text", "1", "true", ""),
@@ -136,7 +137,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 FIELDS = [(endpoint, field) for endpoint, fields in TYPES.items() for field in fields]
 
 
-@pytest.mark.parametrize(("endpoint", "field"), FIELDS, ids="-".join)
+@pytest.mark.parametrize(("endpoint", "field"), FIELDS)
 async def test_types_are_exact(endpoint: str, field: str, stage: Stage) -> None:
     """A field that is not known goes with all, so that every request is refused, and says why."""
     kind = TYPES[endpoint][field]

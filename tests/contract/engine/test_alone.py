@@ -21,7 +21,7 @@ from daemon.states import Move
 from daemon.store import events, jobs, servers
 from daemon.store.sole import sole
 from tests.engine_world import World
-from tests.postgres import Postgres, binaries
+from tests.postgres import serving
 from transfer.model import Capacity
 
 ROOT = Path(__file__).parents[3]
@@ -104,18 +104,9 @@ async def address(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/catalogue.db"
         return
-    if binaries() is None:
-        reason = "no PostgreSQL: install the package postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    server = Postgres.make()
-    try:
-        server.start()
+    with serving() as server:
         server.create("catalogue")
         yield server.url("catalogue")
-    finally:
-        server.remove()
 
 
 async def test_a_server_id_runs_once(address: str) -> None:

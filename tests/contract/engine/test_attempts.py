@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from daemon.model import Container, Job, JobType, Status, UserSnapshot, new_id, now
-from daemon.store import holdings
 from tests.engine_world import World
-from tests.mortal import Fuse, Killed, MortalDatabase, MortalStorage, attempt
+from tests.mortal import Fuse, Killed, MortalDatabase, MortalStorage, attempt, clean
 
 KILLS_MAX = 300
 
@@ -32,16 +31,6 @@ async def kill_at_every_call(
             assert number > 5
             return
     pytest.fail("an attempt has more calls than expected")
-
-
-async def clean(world: World) -> None:
-    """Collect finds nothing to do any more, no hold is left, and doctor has no findings."""
-    for place in (world.here, world.there):
-        await world.settle(place)
-        async with world.db.read() as tx:
-            assert await holdings.of_server(tx, place.id) == []
-        assert [s for s in (await world.forest(place)).snapshots() if s.holds] == []
-        assert await world.findings(place) == []
 
 
 @pytest.mark.parametrize("where", ["here", "there"])

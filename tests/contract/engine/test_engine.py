@@ -304,6 +304,57 @@ async def test_a_catalogue_that_is_gone_for_a_moment_costs_nothing(
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
 
 
+class Mute(Database):
+    """A catalogue that commits, but whose answer to the next write is lost."""
+
+    mute = False
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Tx]:
+        async with super().write() as tx:
+            yield tx
+        if self.mute:
+            self.mute = False
+            raise CatalogueError("the answer is lost")
+
+
+async def test_a_claim_whose_answer_is_lost_is_made_again(
+    works: Works, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody carries the first one out: when its lease is over, the job is queued again."""
+    monkeypatch.setattr(engine, "LEASE_SECONDS", 1.0)
+    mute = Mute(url)
+    async with works.running(works.engine(mute)):
+        await works.ended(await works.job(DONE))
+        mute.mute = True
+        ended = await works.ended(await works.job(DONE))
+    await mute.close()
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+
+
+class Refusing(Database):
+    """A catalogue that is gone when it is asked for the first time."""
+
+    asked = 0
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Tx]:
+        self.asked += 1
+        if self.asked == 1:
+            raise CatalogueError("gone")
+        async with super().read() as tx:
+            yield tx
+
+
+async def test_a_start_without_a_catalogue_waits_for_it(works: Works, url: str) -> None:
+    left, refusing = await works.job(DONE), Refusing(url)
+    await works.world.claim(left)
+    async with works.running(works.engine(refusing)):
+        ended = await works.ended(left)
+    await refusing.close()
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+
+
 async def test_a_stop_leaves_the_attempts_of_another_daemon(works: Works) -> None:
     """One that runs as this server by now; this one stops for that very reason."""
     job = await works.job("hang")

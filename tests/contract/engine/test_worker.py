@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import time
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +16,7 @@ from daemon.errors import CatalogueError, JobError, LeaseLost
 from daemon.model import Job, JobType, Json, Status
 from daemon.states import Move
 from daemon.store import jobs
+from daemon.store.database import Database
 from tests.engine_world import World
 from transfer.errors import PeerUnreachable, SnapshotMissing, StreamCorrupt
 from transfer.model import Progress
@@ -138,3 +142,14 @@ async def test_an_attempt_that_is_no_longer_ours_says_only_that(world: World) ->
     await world.end(job, Move.REQUEUE)
     assert await worker.attempt(means(world), job) == {"lost": True}
     assert await world.paths(world.here) == []
+
+
+async def test_a_worker_that_cannot_read_its_job_says_so(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The daemon waits for its answer, for ever if there is none."""
+    db = Database(f"sqlite:///{tmp_path}/none/catalogue.db")
+    await worker._answer(cast("worker.Means", SimpleNamespace(db=db)), "a" * 24)
+    answer = json.loads(capfdbinary.readouterr().out)
+    assert (answer["error"]["code"], answer["error"]["retryable"]) == ("SERVICE_UNAVAILABLE", True)
+    await db.close()

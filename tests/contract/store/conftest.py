@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from catalogue import Catalogue
-from postgres import Postgres, binaries
+from postgres import Postgres, serving
 
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
@@ -35,19 +34,10 @@ def make_schema(url: str) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A running server with the migrated database `template`."""
-    if binaries() is None:
-        reason = "no PostgreSQL: install the package postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    server = Postgres.make()
-    try:
-        server.start()
+    with serving() as server:
         server.create("template")
         make_schema(server.url("template"))
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -112,7 +112,7 @@ def server_list(config_path: str) -> None:
 def server_remove(config_path: str, server_id: str) -> None:
     """Forget a server that is lost, with its containers and its jobs."""
     config = load(config_path, os.environ)
-    _in_catalogue(config, lambda tx: _remove_server(tx, config, server_id))
+    _in_catalogue(config, lambda tx: remove_server(tx, config, server_id))
 
 
 async def _user_for_token(tx: Tx, user_id: str | None) -> User:
@@ -128,7 +128,9 @@ async def _user_for_token(tx: Tx, user_id: str | None) -> User:
     return known
 
 
-async def _remove_server(tx: Tx, config: Config, server_id: str) -> None:
+async def remove_server(tx: Tx, config: Config, server_id: str) -> None:
+    """Forgets a server that is lost; what the others keep for it, their collectors let go.
+    Raises StartError where there is none, or where it is online."""
     known = await servers.get(tx, server_id)
     if known is None:
         raise StartError(f"server: there is no {server_id}; run: hoodyd server list")

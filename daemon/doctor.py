@@ -1,5 +1,7 @@
 """`hoodyd doctor`: holds storage, catalogue and files against each other.
 
+README.md, 'Operating', says of each code what it means and what `--repair` does.
+
 What a job accounts for, also one that has ended, is the collector's and no finding. A finding is
 reported only if a second look confirms it: the daemon may be running, and things come and go.
 """
@@ -15,13 +17,24 @@ from dataclasses import asdict, dataclass, replace
 
 import click
 
+from daemon import keyfiles, keys
 from daemon.actions.generations import point_current
 from daemon.config import Config
-from daemon.model import DatasetRow, Role, UserSnapshot, generation_path, now
-from daemon.store import containers, datasets, holdings, jobs, user_snapshots
+from daemon.errors import ConfigError
+from daemon.model import (
+    Container,
+    DatasetRow,
+    Role,
+    Status,
+    UserSnapshot,
+    generation_path,
+    mirror_path,
+    now,
+)
+from daemon.store import bases, containers, datasets, holdings, jobs, servers, user_snapshots
 from daemon.store.database import Database
-from transfer.errors import StorageError
-from transfer.model import Forest
+from transfer.errors import DatasetBusy, DatasetMissing, StorageError
+from transfer.model import Forest, Guid
 from transfer.storage import open_storage
 from transfer.storage.base import Storage
 
@@ -41,14 +54,29 @@ class Finding:
 
 @dataclass(frozen=True)
 class View:
-    """Both sides, one read after the other: what changes in between is not found twice."""
+    """Both sides, one read after the other: what changes in between is not found twice.
+
+    `needed` are the snapshots that this server keeps for lists and bases; `active` and `busy` are
+    the jobs that have not ended, and their containers."""
 
     rows: dict[str, DatasetRow]
-    live: dict[str, str]
+    containers: list[Container]
     listed: list[UserSnapshot]
+    needed: frozenset[Guid]
     forest: Forest
+    foreign: list[str]
     holding: bool
     active: frozenset[str]
+    busy: frozenset[str]
+
+    @property
+    def live(self) -> dict[str, Container]:
+        """Containers by the path of their live generation."""
+        return {
+            generation_path(container.id, container.generation_id): container
+            for container in self.containers
+            if container.generation_id is not None
+        }
 
 
 def run(config: Config, repair: bool, as_json: bool) -> int:
@@ -88,48 +116,70 @@ async def _examine(config: Config, repair: bool) -> list[Finding]:
 async def _findings(db: Database, storage: Storage, config: Config) -> list[Finding]:
     view = await _look(db, storage, config.server.id)
     return [
+        *_foreign(view),
         *_unknown_datasets(view),
         *_missing_datasets(view),
         *_missing_snapshots(view),
         *_stale_holds(view),
         *_unmounted(view, storage),
+        *_without_process(view, storage, config.storage.mount_root),
         *_open_files(config),
+        *await _other_secrets(db, config),
         *await _lost_jobs(db, config.server.id),
     ]
 
 
 async def _look(db: Database, storage: Storage, server_id: str) -> View:
-    forest = await storage.forest()
+    forest, foreign = await storage.forest(), await storage.foreign()
     async with db.read() as tx:
         rows = await datasets.on_server(tx, server_id)
         ours = await containers.on_server(tx, server_id)
         listed = await user_snapshots.of_server(tx, server_id)
+        needed = await user_snapshots.needed_on(tx, server_id)
+        kept = {base.guid for base in await bases.held_by(tx, server_id)}
         holding = await holdings.of_server(tx, server_id)
         active = await jobs.active(tx)
     return View(
         rows={row.path: row for row in rows},
-        live={c.id: c.generation_id for c in ours if c.generation_id is not None},
+        containers=ours,
         listed=listed,
+        needed=frozenset(needed | kept),
         forest=forest,
+        foreign=foreign,
         holding=bool(holding),
         active=frozenset(job.id for job in active),
+        busy=frozenset(job.container_id for job in active),
     )
 
 
-def _unknown_datasets(view: View) -> list[Finding]:
+def _foreign(view: View) -> list[Finding]:
     return [
-        Finding("DATASET_UNKNOWN", dataset.path, "no row of the catalogue accounts for it")
-        for dataset in view.forest
-        if dataset.path not in view.rows
+        Finding("DATASET_FOREIGN", path, "under the storage's root, but not hoody's")
+        for path in view.foreign
     ]
+
+
+def _unknown_datasets(view: View) -> list[Finding]:
+    """A generation that outlives its container moves to a mirror's path before its row does."""
+    accounted = view.rows.keys() | {mirror_path(row.id) for row in view.rows.values()}
+    found = []
+    for dataset in view.forest:
+        if dataset.path in accounted or dataset.path in view.foreign:
+            continue
+        message = "no row of the catalogue accounts for it"
+        if any(snapshot.guid in view.needed for snapshot in dataset.snapshots):
+            message = f"{message}, but it has a snapshot that is needed"
+        found.append(Finding("DATASET_UNKNOWN", dataset.path, message))
+    return found
 
 
 def _missing_datasets(view: View) -> list[Finding]:
     found = []
     for path, row in view.rows.items():
-        if path in view.forest.datasets or not row.ready or row.job_id in view.active:
+        there = {path, mirror_path(row.id)} & view.forest.datasets.keys()
+        if there or not row.ready or row.job_id in view.active:
             continue
-        live = row.role is Role.GENERATION and row.id in view.live.values()
+        live = row.role is Role.GENERATION and path in view.live
         what = "a live generation" if live else "a dataset"
         found.append(Finding("DATASET_MISSING", path, f"{what} of the catalogue is not there"))
     return found
@@ -159,13 +209,42 @@ def _stale_holds(view: View) -> list[Finding]:
 
 
 def _unmounted(view: View, storage: Storage) -> list[Finding]:
+    return [
+        Finding("GENERATION_UNMOUNTED", path, "a live generation is unmounted")
+        for path in view.live
+        if path in view.forest.datasets and not _is_mounted(storage, path)
+    ]
+
+
+def _is_mounted(storage: Storage, path: str) -> bool:
+    return os.path.isdir(storage.rootfs(path)) and storage.is_mounted(path)
+
+
+def _without_process(view: View, storage: Storage, mount_root: str) -> list[Finding]:
+    """Without a runtime, a container runs if it has a live generation, mounted, that `current`
+    names: what is in there is what a process would see. One that is not there or not mounted has
+    a finding of its own already."""
     found = []
-    for container_id, generation_id in view.live.items():
-        path = generation_path(container_id, generation_id)
-        mounted = os.path.isdir(storage.rootfs(path)) and storage.is_mounted(path)
-        if path in view.forest.datasets and not mounted:
-            found.append(Finding("GENERATION_UNMOUNTED", path, "a live generation is unmounted"))
+    for container in view.containers:
+        if container.status is not Status.RUNNING or container.id in view.busy:
+            continue
+        if container.generation_id is None:
+            message = "it is said to run, but it has no live generation"
+        else:
+            path = generation_path(container.id, container.generation_id)
+            there = path in view.forest.datasets and _is_mounted(storage, path)
+            if not there or _current(mount_root, container.id) == container.generation_id:
+                continue
+            message = "it is said to run, but `current` does not name its live generation"
+        found.append(Finding("PROCESS_MISSING", container.id, message))
     return found
+
+
+def _current(mount_root: str, container_id: str) -> str | None:
+    try:
+        return os.readlink(os.path.join(mount_root, container_id, "current"))
+    except OSError:
+        return None
 
 
 def _open_files(config: Config) -> list[Finding]:
@@ -181,6 +260,28 @@ def _secret_files(config: Config) -> list[str]:
     return [*files, config.auth.secret_file] if config.auth.algorithm == "HS256" else files
 
 
+async def _other_secrets(db: Database, config: Config) -> list[Finding]:
+    """Secrets that other servers have otherwise, or that this one has changed since it started.
+    A file that cannot be read has a finding already, or keeps `hoodyd run` from starting."""
+    async with db.read() as tx:
+        known = await servers.every(tx)
+    auth = config.auth
+    shared = [("sealing_fingerprint", auth.sealing_key_file, keyfiles.read_sealing_key)]
+    if auth.algorithm == "HS256":
+        shared.append(("secret_fingerprint", auth.secret_file, keyfiles.read_token_secret))
+    found = []
+    for column, path, read in shared:
+        try:
+            mine = keys.fingerprint(read(config))
+        except ConfigError:
+            continue
+        names = sorted(server.name for server in known if getattr(server, column) != mine)
+        if names:
+            message = f"not the secret of {', '.join(names)}; all servers must have the same"
+            found.append(Finding("SECRET_DIFFERS", path, message))
+    return found
+
+
 async def _lost_jobs(db: Database, server_id: str) -> list[Finding]:
     async with db.read() as tx:
         lost = await jobs.lost(tx, now())
@@ -194,8 +295,9 @@ async def _lost_jobs(db: Database, server_id: str) -> list[Finding]:
 async def _repair(finding: Finding, db: Database, storage: Storage, config: Config) -> Finding:
     """Mends what needs no choice: what is lost with its content, nobody can bring back."""
     repairs: dict[str, Callable[[], Awaitable[None]]] = {
-        "DATASET_UNKNOWN": lambda: _destroy(storage, finding.subject),
+        "DATASET_UNKNOWN": lambda: _destroy(db, storage, config.server.id, finding.subject),
         "GENERATION_UNMOUNTED": lambda: _mount(storage, config, finding.subject),
+        "PROCESS_MISSING": lambda: _lead_to(db, storage, config, finding.subject),
         "KEY_FILE_OPEN": lambda: asyncio.to_thread(os.chmod, finding.subject, 0o600),
     }
     mend = repairs.get(finding.code)
@@ -208,11 +310,22 @@ async def _repair(finding: Finding, db: Database, storage: Storage, config: Conf
     return replace(finding, repaired=True)
 
 
-async def _destroy(storage: Storage, path: str) -> None:
+async def _destroy(db: Database, storage: Storage, server_id: str, path: str) -> None:
+    """Nothing of it goes where a part of it must stay."""
+    view = await _look(db, storage, server_id)
+    dataset = view.forest.datasets.get(path)
+    if dataset is None:
+        return
+    guids = {snapshot.guid for snapshot in dataset.snapshots}
+    if guids & view.needed:
+        raise DatasetBusy("a list or a base needs its snapshots", path=path)
+    if any(snapshot.holds for snapshot in dataset.snapshots):
+        raise DatasetBusy("it has snapshots that are held", path=path)
+    if any(other.origin in guids for other in view.forest) and (await storage.traits()).clones_pin:
+        raise DatasetBusy("others are clones of it", path=path)
     await storage.unmount(path)
-    for dataset in await storage.inspect([path]):
-        for snapshot in dataset.snapshots:
-            await storage.destroy_snapshot(path, snapshot.guid)
+    for snapshot in dataset.snapshots:
+        await storage.destroy_snapshot(path, snapshot.guid)
     await storage.destroy(path)
 
 
@@ -222,3 +335,12 @@ async def _mount(storage: Storage, config: Config, path: str) -> None:
     _, container_id, generation_id = path.split("/")
     mount_root = config.storage.mount_root
     await asyncio.to_thread(point_current, mount_root, container_id, generation_id)
+
+
+async def _lead_to(db: Database, storage: Storage, config: Config, container_id: str) -> None:
+    """Has `current` name the live generation, where there is one."""
+    async with db.read() as tx:
+        container = await containers.get(tx, container_id)
+    if container is None or container.generation_id is None:
+        raise DatasetMissing("nothing of it is live", container=container_id)
+    await _mount(storage, config, generation_path(container_id, container.generation_id))

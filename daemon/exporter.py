@@ -12,10 +12,11 @@ from collections.abc import Iterable
 
 from daemon import children, keys, lines, locks, logs
 from daemon.config import Config
+from daemon.errors import CatalogueError
 from daemon.model import Container, DatasetRow, Job, JobState, JobType, now
 from daemon.store import containers, datasets, jobs, servers, snapshots, user_snapshots
 from daemon.store.database import Database, Tx
-from transfer.errors import PeerRefused, SnapshotMissing, SourceChanged
+from transfer.errors import PeerRefused, PeerUnreachable, SnapshotMissing, SourceChanged
 from transfer.model import Forest, Guid
 from transfer.peer.messages import (
     GetLineage,
@@ -83,21 +84,28 @@ class CatalogueGate:
 
     async def authorize(self, peer_id: str, request: PeerRequest) -> None:
         """Raises PeerRefused unless the request names a running copy or sync of that peer whose
-        source is here, and asks only for what the source stands on."""
-        async with self._db.read() as tx:
-            job = await jobs.get(tx, request.job_id)
-            source = await containers.get(tx, job.source_container_id or "") if job else None
-            if job is None or not _may_pull(job, peer_id):
-                raise PeerRefused(
-                    "no running job of this server reads from here", job=request.job_id
-                )
-            if source is None or source.server_id != self._server_id:
-                raise PeerRefused("the job's source is not here", job=job.id)
-            generations = [row for row in await datasets.of_container(tx, source.id) if row.ready]
-            named = await _named(tx, source, job)
+        source is here, and asks only for what the source stands on; PeerUnreachable, upon which
+        the peer tries again, while the catalogue cannot be asked."""
+        try:
+            generations, named = await self._granted(peer_id, request.job_id)
+        except CatalogueError as error:
+            log.warning("a peer is turned away for now", peer=peer_id, reason=error.message)
+            raise PeerUnreachable("the catalogue is gone for now") from error
         if isinstance(request, TakeSnapshot):
             _may_take(request, generations)
         await self._check(request, [row.path for row in generations], named)
+
+    async def _granted(self, peer_id: str, job_id: str) -> tuple[list[DatasetRow], set[Guid]]:
+        """The generations of the job's source, and the snapshots that it may read by name."""
+        async with self._db.read() as tx:
+            job = await jobs.get(tx, job_id)
+            source = await containers.get(tx, job.source_container_id or "") if job else None
+            if job is None or not _may_pull(job, peer_id):
+                raise PeerRefused("no running job of this server reads from here", job=job_id)
+            if source is None or source.server_id != self._server_id:
+                raise PeerRefused("the job's source is not here", job=job.id)
+            generations = [row for row in await datasets.of_container(tx, source.id) if row.ready]
+            return generations, await _named(tx, source, job)
 
     async def _check(self, request: PeerRequest, paths: list[str], named: set[Guid]) -> None:
         """The snapshots that the request names must lie in what these datasets and snapshots

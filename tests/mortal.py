@@ -12,7 +12,7 @@ from sqlalchemy import select
 from daemon.actions import ACTIONS
 from daemon.model import Job, Json
 from daemon.states import Move
-from daemon.store import holdings, jobs, schema
+from daemon.store import datasets, holdings, jobs, schema
 from daemon.store.database import Database, Tx
 from tests.engine_world import World
 
@@ -116,9 +116,7 @@ async def run(world: World, claimed: Job, fuse: Fuse) -> Json | None:
     return await ACTIONS[claimed.type].run(ctx)
 
 
-async def attempt(
-    world: World, job: Job, fuse: Fuse, killed: Move = Move.REQUEUE
-) -> bool:
+async def attempt(world: World, job: Job, fuse: Fuse, killed: Move = Move.REQUEUE) -> bool:
     """One attempt; False when it was killed, and with the job was done what `killed` says."""
     claimed = await world.claim(job)
     try:
@@ -140,10 +138,12 @@ async def all_rows(world: World) -> Rows:
 
 
 async def clean(world: World) -> None:
-    """Collect finds nothing to do any more, no hold is left, and doctor has no findings."""
+    """Collect finds nothing to do any more, nothing half-made and no hold is left, and doctor has
+    no findings."""
     for place in (world.here, world.there):
         await world.settle(place)
         async with world.db.read() as tx:
             assert await holdings.of_server(tx, place.id) == []
+            assert [row for row in await datasets.on_server(tx, place.id) if not row.ready] == []
         assert [s for s in (await world.forest(place)).snapshots() if s.holds] == []
         assert await world.findings(place) == []

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -79,11 +79,11 @@ class Postgres:
     def _data(self) -> Path:
         return self._directory / "data"
 
-    def start(self, *settings: str) -> None:
+    def start(self, *settings: str, within: Sequence[str] = ()) -> None:
         """Start, and wait until it answers on its socket. `settings` come on top of those for
-        tests, as in `ssl=on`."""
+        tests, as in `ssl=on`; `within` is how a command enters another network."""
         # The kernel ends it when pytest dies, also of kill -9.
-        tied = ["setpriv", "--pdeathsig", "INT"]
+        tied = [*within, "setpriv", "--pdeathsig", "INT"]
         if self._account:
             tied += [f"--reuid={self._account}", f"--regid={self._account}", "--init-groups"]
         options = ["-k", str(self._directory)]
@@ -115,6 +115,20 @@ class Postgres:
         self.stop()
         shutil.rmtree(self._directory)
 
+    def allow(self, line: str) -> None:
+        """Add a line to those that say who may come in from where; in force at the next start."""
+        with (self._data / "pg_hba.conf").open("a") as file:
+            file.write(f"{line}\n")
+
+    def keep(self, file: Path) -> Path:
+        """Copy a file to where the server, and nobody else, can read it; the copy's path."""
+        kept = self._directory / file.name
+        shutil.copy(file, kept)
+        kept.chmod(0o600)
+        if self._account:
+            shutil.chown(kept, self._account)
+        return kept
+
     def url(self, database: str, user: str = USER) -> str:
         """The address of a database, as the config has it."""
         return f"postgresql://{user}@/{database}?host={self._directory}"
@@ -128,9 +142,10 @@ class Postgres:
         self._client("createuser", "--superuser", name)
 
     def cut(self, user: str) -> int:
-        """End all connections of a user; how many they were."""
-        cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"
-        return self.ask("postgres", cut).count("t")
+        """End all connections of a user, and wait for their ends; how many they were."""
+        ends = f"pg_terminate_backend(pid, {START_SECONDS * 1000})"
+        mine = f"SELECT {ends} FROM pg_stat_activity WHERE usename = '{user}'"
+        return self.ask("postgres", mine).count("t")
 
     def ask(self, database: str, query: str) -> str:
         """What a query says: a line for each row."""

@@ -7,12 +7,21 @@ A *guid* is a snapshot's 64-bit identity as decimal text; it survives send and r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 Guid = str
+
+_ID = "[0-9a-f]{24}"
+_OURS = re.compile(rf"containers(/{_ID}(/{_ID})?)?|(mirrors|images)(/{_ID})?")
+
+
+def is_ours(path: str) -> bool:
+    """Whether it is the path of a dataset of ours, or of a folder above one."""
+    return _OURS.fullmatch(path) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,13 +73,13 @@ async def _take_new(ctx: Context, container: Container, source: Source) -> Ancho
         job_id=ctx.job.id,
         sequence=0,
     )
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         await snapshots.insert(tx, row)
     await ctx.remember(anchor=row.id)
     path = generation_path(container.id, row.generation_id)
     asked_at = now()
     snapshot = await source.snapshot(path, snapshot_name(row.id), ctx.tag)
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         await snapshots.taken(tx, row.id, snapshot.guid, asked_at)
         if snapshot.name == snapshot_name(row.id):
             await looks.written(tx, container.id, asked_at)

@@ -106,6 +106,7 @@ async def _ship(ctx: Context, pull: Pull, come: Arrival, wanted: tuple[Guid, ...
     await ctx.step("transfer")
     async with ctx.watch.lap("transfer"):
         outcome = await replication.ensure(request)
+        await ledger.whole(outcome.held)
     ctx.watch.move(outcome.plan_seconds, "transfer", "plan")
     come.strategy = outcome.strategy
     come.logical_bytes = outcome.logical_bytes

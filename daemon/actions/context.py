@@ -79,16 +79,25 @@ class Context:
         """The tag of this job's holds."""
         return hold_tag(self.job.id)
 
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Tx]:
+        """A transaction of this attempt, the only way in which an action writes to the catalogue.
+        Raises LeaseLost where the attempt is over; if it is not, it is not before the commit."""
+        async with self.db.write() as tx:
+            await jobs.still_ours(tx, self.job)
+            yield tx
+
     async def step(self, step: str) -> None:
         """Names the step that begins. Raises JobError CANCELLED at `switch` where a cancel was
         asked for, and LeaseLost where the attempt is no longer ours."""
         async with self.db.write() as tx:
             self.job = await jobs.save(tx, self.job, step=step)
 
-    async def commits(self, tx: Tx) -> None:
+    async def commits(self, tx: Tx, **facts: object) -> None:
         """Is part of the transaction that makes what the job is about be so: with it, it is too
-        late to cancel. Raises as `step` does."""
-        self.job = await jobs.save(tx, self.job, step="switch")
+        late to cancel. What is to be remembered of it is. Raises as `step` does."""
+        checkpoint = {**self.job.checkpoint, **facts}
+        self.job = await jobs.save(tx, self.job, step="switch", checkpoint=checkpoint)
 
     async def remember(self, **facts: object) -> None:
         """Adds to the checkpoint what cannot be derived again, before anything is made by it."""

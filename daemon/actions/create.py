@@ -64,7 +64,7 @@ async def _take_in(ctx: Context, container: Container) -> Guid:
 
     path = mirror_path(mirror_id)
     snapshot = await ctx.storage.take_in(tree, path, snapshot_name(row.id), on_bytes)
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         await snapshots.taken(tx, row.id, snapshot.guid, now())
     return snapshot.guid
 
@@ -89,7 +89,7 @@ async def _register(ctx: Context, container: Container) -> str:
     if known is not None:
         return known
     mirror_id = new_id()
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         row = DatasetRow(
             id=mirror_id,
             server_id=ctx.server_id,
@@ -104,7 +104,7 @@ async def _register(ctx: Context, container: Container) -> str:
 
 
 async def _intended(ctx: Context) -> SnapshotRow:
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         known = await snapshots.get(tx, ctx.recall("first") or "")
         if known is not None:
             return known

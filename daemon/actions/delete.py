@@ -11,7 +11,7 @@ import asyncio
 from daemon.actions.context import Context
 from daemon.actions.generations import drop_current
 from daemon.model import Container, Job, Json, Status
-from daemon.store import bases, containers, datasets, jobs
+from daemon.store import bases, containers, datasets
 from daemon.store.database import Tx
 
 
@@ -36,8 +36,7 @@ async def abandon(tx: Tx, job: Job, reason: str) -> None:
 
 
 async def _forget(ctx: Context, container: Container) -> None:
-    async with ctx.db.write() as tx:
-        await jobs.still_ours(tx, ctx.job)
+    async with ctx.write() as tx:
         for row in await datasets.of_container(tx, container.id):
             await datasets.change(
                 tx, row.id, retired=True, trimmed=False, container_id=None, settled_guid=None

@@ -84,7 +84,7 @@ async def _register(ctx: Context, container: Container, guid: Guid) -> str:
         container_id=container.id,
         job_id=ctx.job.id,
     )
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         await datasets.insert(tx, row)
     await ctx.remember(generation=generation_id, generation_of=guid)
     return generation_id
@@ -117,8 +117,7 @@ async def switch(
     began = time.monotonic()
     if container.generation_id is not None:
         await ctx.runtime.stop(container)
-    async with ctx.db.write() as tx:
-        await jobs.still_ours(tx, ctx.job)
+    async with ctx.write() as tx:
         await _commit(tx, ctx, container, generation, starts)
         downtime_seconds = time.monotonic() - began if container.generation_id else 0.0
         result = await commit(tx, downtime_seconds)

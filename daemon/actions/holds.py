@@ -17,7 +17,7 @@ from transfer.storage.base import Source
 
 async def announce(ctx: Context, *server_ids: str) -> None:
     """Notes that the job may have holds on these servers from now on."""
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         for server_id in server_ids:
             await holdings.add(tx, ctx.job.id, server_id)
 
@@ -33,6 +33,6 @@ async def let_go(ctx: Context, guids: Collection[Guid], *sources: Source) -> Non
         return
     if ctx.job.attempt > 1:
         return
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         for server_id in await holdings.servers_of(tx, ctx.job.id):
             await holdings.drop(tx, ctx.job.id, server_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from daemon.actions.context import Context
@@ -50,7 +50,7 @@ class CatalogueLedger:
     async def new_mirror(self, step: Step, here: Forest) -> str:
         """The path of a mirror that this job has begun for the generation, or of a new one."""
         generation_id = self._generations[step.source]
-        async with self._ctx.db.write() as tx:
+        async with self._ctx.write() as tx:
             rows = await datasets.of_generation(tx, self._ctx.server_id, generation_id)
             for row in rows:
                 ours = row.job_id == self._ctx.job.id and row.role is Role.MIRROR
@@ -82,13 +82,13 @@ class CatalogueLedger:
         try:
             yield
         finally:
-            async with self._ctx.db.write() as tx:
+            async with self._ctx.write() as tx:
                 for generation_id in layers:
                     await leases.drop(tx, self._ctx.server_id, generation_id, self._ctx.job)
 
     async def _wait(self, layers: Sequence[str]) -> None:
         for _ in range(int(TURN_WAIT_SECONDS_MAX / TURN_POLL_SECONDS)):
-            async with self._ctx.db.write() as tx:
+            async with self._ctx.write() as tx:
                 if await self._take_all(tx, layers):
                     return
             await asyncio.sleep(TURN_POLL_SECONDS)
@@ -105,7 +105,7 @@ class CatalogueLedger:
         """A whole mirror that grows is this job's until it has grown; if that never comes, the
         collector trims it when the job has ended. What may come to lie in the mirror is noted
         before it does."""
-        async with self._ctx.db.write() as tx:
+        async with self._ctx.write() as tx:
             row = await datasets.by_path(tx, self._ctx.server_id, path)
             if row is None:
                 return
@@ -128,12 +128,26 @@ class CatalogueLedger:
     async def landed(self, step: Step, path: str) -> None:
         """The mirror is whole from now on, and a base for others. What an earlier job has left
         in it is still there."""
-        async with self._ctx.db.write() as tx:
+        async with self._ctx.write() as tx:
             row = await datasets.by_path(tx, self._ctx.server_id, path)
             if row is not None and not row.ready:
                 await datasets.change(tx, row.id, ready=True)
             elif row is not None:
                 await datasets.change(tx, row.id, trimmed=self._trimmed)
+
+    async def whole(self, guids: Collection[Guid]) -> None:
+        """These snapshots are on this server, and so the mirrors that have them are whole, also
+        where the attempt that received them was killed before it could say so."""
+        async with self._ctx.db.read() as tx:
+            rows = await datasets.on_server(tx, self._ctx.server_id)
+        begun = {row.path: row for row in rows if row.role is Role.MIRROR and not row.ready}
+        forest = await self._ctx.storage.inspect(sorted(begun))
+        found = {snapshot.dataset for snapshot in forest.snapshots() if snapshot.guid in guids}
+        if not found:
+            return
+        async with self._ctx.write() as tx:
+            for path in sorted(found & begun.keys()):
+                await datasets.change(tx, begun[path].id, ready=True)
 
     def bases(self, source: Forest, guid: Guid, source_container_id: str) -> list[Base]:
         """What both servers keep from now on, so that the next increment is possible: for each

@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.actions.context import Context
 from daemon.errors import JobError
 from daemon.model import Container, Job, JobType, Json, Status, generation_path
-from daemon.store import containers, jobs
+from daemon.store import containers
 from daemon.store.database import Tx
 
 
@@ -40,8 +40,7 @@ async def _start(ctx: Context, container: Container) -> None:
 
 
 async def _become(ctx: Context, status: Status, reason: str | None) -> None:
-    async with ctx.db.write() as tx:
-        await jobs.still_ours(tx, ctx.job)
+    async with ctx.write() as tx:
         container = await containers.get(tx, ctx.job.container_id)
         if container is not None and container.status is not Status.DELETING:
             await containers.change(tx, container.id, status=status, status_reason=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from daemon.actions import holds
-from daemon.actions.context import Context
+from daemon.actions.context import Context, kept_result
 from daemon.actions.history import free_name
 from daemon.errors import JobError
 from daemon.model import (
@@ -49,7 +49,7 @@ async def _register(ctx: Context, container: Container, snapshot_id: str) -> Sna
     it, whichever attempt takes it."""
     if container.generation_id is None:
         raise JobError("SNAPSHOT_FAILED", "the container has no live generation")
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         known = await snapshots.get(tx, snapshot_id)
         if known is not None:
             return known
@@ -69,7 +69,7 @@ async def _list(
     ctx: Context, container: Container, row: SnapshotRow, found: Snapshot
 ) -> UserSnapshot:
     taken_at = row.taken_at or now()
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         await ctx.commits(tx)
         await snapshots.taken(tx, row.id, found.guid, taken_at)
         name = f"snap-{taken_at:%Y%m%d-%H%M%S}"
@@ -103,7 +103,7 @@ def _expiry(job: Job, taken_at: datetime) -> datetime | None:
 
 async def delete(ctx: Context) -> Json | None:
     """Takes one entry off the list; one that is gone is no error."""
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         await ctx.commits(tx)
         snapshot_id = str(ctx.job.params["snapshot"])
         entry = await user_snapshots.get(tx, ctx.job.container_id, snapshot_id)
@@ -114,8 +114,9 @@ async def delete(ctx: Context) -> Json | None:
 
 async def expire(ctx: Context) -> Json | None:
     """Takes off the list what is over; what another job reads is not, until that has ended."""
-    async with ctx.db.write() as tx:
-        await ctx.commits(tx)
+    if (kept := kept_result(ctx)) is not None:
+        return kept
+    async with ctx.write() as tx:
         over = [
             entry
             for entry in await user_snapshots.expired(tx, ctx.server_id, now())
@@ -123,7 +124,8 @@ async def expire(ctx: Context) -> Json | None:
         ]
         for entry in over:
             await user_snapshots.drop(tx, entry)
-    return {"expired": [entry.name for entry in over]}
+        await ctx.commits(tx, result={"expired": [entry.name for entry in over]})
+    return kept_result(ctx)
 
 
 async def abandon(tx: Tx, job: Job, reason: str) -> None:

@@ -48,7 +48,7 @@ async def _unchanged(ctx: Context, pull: Pull) -> Json | None:
         await bring.put_live(ctx, pull.copy, pull.source, come)
         await holds.let_go(ctx, come.held, pull.link, ctx.storage)
         return kept_result(ctx)
-    async with ctx.db.write() as tx:
+    async with ctx.write() as tx:
         await ctx.commits(tx)
         await bring.taken(tx, ctx, pull.copy, pull.source, come)
         await generations.as_before(tx, ctx.job)

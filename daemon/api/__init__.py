@@ -7,7 +7,9 @@ queueing     the one way in which an endpoint makes a job
 waiting      the end of a job, for the endpoints that answer with it
 showing      rows -> objects and pages
 fields, strict_json   the kinds of values in bodies and queries; bytes -> a JSON object
-errors       what is refused, with status and code
+errors, failures   what is refused, with status and code; everything that fails, as an envelope
+runner       listens; what is no HTTP is answered in the envelope too
+openapi, documented, schemas, docs   the OpenAPI document: what makes it, and /docs for people
 limits, imports, telemetry, probes   requests a minute; what may be taken in; metrics; health
 containers copies snapshots power rules storage projects servers jobs   the resources
 """

@@ -20,6 +20,7 @@ from daemon.api import (
     storage,
 )
 from daemon.api.deps import Deps
+from daemon.api.docs import Docs
 from daemon.api.failures import translated
 from daemon.api.probes import Probes
 from daemon.api.routing import BASE_PATH, AnyRoute, Gate, endpoint
@@ -52,6 +53,9 @@ def make_app(deps: Deps) -> web.Application:
     for route in ROUTES:
         path = BASE_PATH + route.path.replace("{name}", NAME_PATTERN)
         app.router.add_route(route.method, path, endpoint(route, deps, gate))
+    docs = Docs(ROUTES)
+    app.router.add_route("GET", f"{BASE_PATH}/openapi.json", docs.openapi)
+    app.router.add_route("GET", "/docs", docs.docs)
     probes = Probes(deps, telemetry)
     app.router.add_route("GET", "/healthz", probes.healthz)
     app.router.add_route("GET", "/readyz", probes.readyz)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -15,10 +15,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from daemon.api.errors import ApiError, InvalidContainerName, InvalidId, ValidationFailed
 from daemon.keys import PublicKey, parse_public_key
@@ -39,6 +42,8 @@ _SENTENCES = {
     "string_unicode": "must be valid Unicode",
 }
 REASON_CHARACTERS_MAX = 300
+FAULTS_MAX = 100
+NULL = {"type": "null"}
 
 
 def is_id(text: str) -> bool:
@@ -119,32 +124,49 @@ def _key(value: object) -> object:
     return parse_public_key(value)
 
 
-ObjectId = Annotated[str, AfterValidator(_object_id)]
-ContainerName = Annotated[str, AfterValidator(_container_name)]
-Text = Annotated[str, AfterValidator(_without_nul)]
-Line = Annotated[str, AfterValidator(_printable)]
+def documented(pattern: str) -> Any:
+    """What the OpenAPI document says of a text whose validator says it in words."""
+    return Field(json_schema_extra={"pattern": f"^{pattern}$"})
+
+
+ObjectId = Annotated[str, AfterValidator(_object_id), documented(_ID.pattern)]
+ContainerName = Annotated[str, AfterValidator(_container_name), documented(_CONTAINER_NAME.pattern)]
+Text = Annotated[str, AfterValidator(_without_nul), documented(r"[^\x00]*")]
+Line = Annotated[str, AfterValidator(_printable), documented(r"[^\x00-\x1f\x7f-\x9f]*")]
 Comment = Annotated[Text, Field(max_length=1000)]
 Color = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
-GivenKey = Annotated[PublicKey, BeforeValidator(_key)]
+GivenKey = Annotated[PublicKey, BeforeValidator(_key), WithJsonSchema({"type": "string"})]
 SnapshotReference = Annotated[
-    str, Field(min_length=1, max_length=100), AfterValidator(_snapshot_reference)
+    str,
+    Field(min_length=1, max_length=100),
+    AfterValidator(_snapshot_reference),
+    documented(r"[^/\x00-\x1f\x7f-\x9f]+"),
 ]
-SnapshotAlias = Annotated[SnapshotReference, AfterValidator(_alias)]
+SnapshotAlias = Annotated[
+    SnapshotReference,
+    AfterValidator(_alias),
+    documented(r"(?!snap-)[^/\x00-\x1f\x7f-\x9f]+"),
+]
 ExpiryDays = Annotated[float, Field(gt=0, le=36500)]
 Command = Annotated[
     list[Annotated[Text, Field(max_length=4096)]], Field(min_length=1, max_length=256)
 ]
 EnvironmentVars = Annotated[
-    dict[Annotated[str, AfterValidator(_variable)], Annotated[Text, Field(max_length=32768)]],
-    Field(max_length=256),
+    dict[
+        Annotated[str, AfterValidator(_variable), documented(_VARIABLE.pattern)],
+        Annotated[Text, Field(max_length=32768)],
+    ],
+    Field(max_length=256, json_schema_extra={"additionalProperties": False}),
 ]
-CronText = Annotated[str, Field(max_length=200), AfterValidator(_cron)]
+CronText = Annotated[
+    str, Field(max_length=200), AfterValidator(_cron), documented(r"\s*\S+(\s+\S+){4}\s*")
+]
 StatusWord = Annotated[Status, Field(strict=False)]
 JobStateWord = Annotated[JobState, Field(strict=False)]
 JobTypeWord = Annotated[JobType, Field(strict=False)]
-Page = Annotated[int, BeforeValidator(_digits), Field(ge=1)]
-Limit = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=100)]
-WaitSeconds = Annotated[int, BeforeValidator(_digits), Field(ge=0, le=300)]
+Page = Annotated[int, Field(ge=1, le=10**9 - 1), BeforeValidator(_digits)]
+Limit = Annotated[int, Field(ge=1, le=100), BeforeValidator(_digits)]
+WaitSeconds = Annotated[int, Field(ge=0, le=300), BeforeValidator(_digits)]
 
 
 class Fields(BaseModel):
@@ -163,6 +185,18 @@ class Fields(BaseModel):
         kept = cls.nullable | (given.keys() - cls.model_fields.keys())
         return {key: value for key, value in given.items() if value is not None or key in kept}
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The OpenAPI document, too, says that what is optional may be null."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        for name in schema["properties"].keys() - schema.get("required", []):
+            if NULL not in schema["properties"][name].get("anyOf", []):
+                schema["properties"][name] = {"anyOf": [schema["properties"][name], NULL]}
+        return reference
+
 
 class Nothing(Fields):
     """No body, or no query."""
@@ -176,8 +210,9 @@ class PageQuery(Fields):
 
 
 def refusal(error: ValidationError) -> ApiError:
-    """The API's error for pydantic's report: the first fault decides the code, all are told."""
-    faults = error.errors(include_url=False, include_input=False)
+    """The API's error for pydantic's report: the first fault decides the code, FAULTS_MAX are
+    told."""
+    faults = error.errors(include_url=False, include_input=False)[:FAULTS_MAX]
     details = {_where(fault): _reason(fault) for fault in faults}
     kind = _KINDS.get(faults[0]["type"], ValidationFailed)
     if kind is not ValidationFailed:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from daemon.api.access import require, visible_container
-from daemon.api.fields import Fields, Line, Nothing
+from daemon.api.fields import Fields, Line, Nothing, documented
 from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route
 from daemon.auth import Scope
 from daemon.model import now
@@ -46,7 +46,7 @@ class FirewallRule(Fields):
     direction: Literal["in", "out"]
     action: Literal["allow", "deny"]
     protocol: Literal["tcp", "udp", "icmp", "any"]
-    ports: Annotated[str, AfterValidator(_ports)] | None = None
+    ports: Annotated[str, AfterValidator(_ports), documented(_PORTS.pattern)] | None = None
     cidr: Annotated[str, AfterValidator(_cidr)] | None = None
     comment: Annotated[Line, Field(max_length=200)] | None = None
 

@@ -44,7 +44,7 @@ RESTORED = "Container restored from snapshot successfully"
 _REFERENCE: TypeAdapter[str] = TypeAdapter(SnapshotReference)
 
 
-class CreateBody(Fields):
+class SnapshotBody(Fields):
     """What the snapshot is to be called, and for how many days it is to be kept."""
 
     alias: SnapshotAlias | None = None
@@ -73,7 +73,7 @@ async def index(call: Call[Nothing, PageQuery]) -> Answer:
     return Answer(_of(found) | data, "Snapshots retrieved successfully")
 
 
-async def create(call: Call[CreateBody, Nothing]) -> Answer:
+async def create(call: Call[SnapshotBody, Nothing]) -> Answer:
     """Takes a snapshot of the container's filesystem as it is now."""
     deps, body, snapshot_id = call.deps, call.body, new_id()
     params: Json = {"snapshot": snapshot_id, "alias": body.alias, "expiry_days": body.expiry}
@@ -170,7 +170,7 @@ _ONE = "/containers/{id}/snapshots/{name}"
 
 ROUTES: tuple[AnyRoute, ...] = (
     Route("GET", _ALL, Scope.READ, index, Nothing, PageQuery),
-    Route("POST", _ALL, Scope.SNAPSHOTS, create, CreateBody, Nothing),
+    Route("POST", _ALL, Scope.SNAPSHOTS, create, SnapshotBody, Nothing),
     Route("PATCH", _ONE, Scope.SNAPSHOTS, restore, Nothing, Nothing),
     Route("PATCH", f"{_ONE}/alias", Scope.SNAPSHOTS, set_alias, AliasBody, Nothing),
     Route("DELETE", _ONE, Scope.SNAPSHOTS, delete, Nothing, Nothing),

@@ -48,7 +48,7 @@ class Telemetry:
             "hoody_storage_bytes", "This server's storage", ["kind"], registry=registry
         )
         build = Gauge("hoody_build_info", "Always 1", ["version"], registry=registry)
-        build.labels(_version()).set(1)
+        build.labels(running_version()).set(1)
 
     def answered(self, request: web.Request, status: int, seconds: float) -> None:
         """Counts one request. Labels never come from the client."""
@@ -83,7 +83,8 @@ class Telemetry:
             self._storage.labels("available").set(server.available_bytes)
 
 
-def _version() -> str:
+def running_version() -> str:
+    """Which release this is."""
     try:
         return version("hoody-transfer")
     except PackageNotFoundError:

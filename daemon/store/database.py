@@ -267,6 +267,8 @@ _RULES = _rules()
 
 def _translate(context: ExceptionContext) -> CatalogueError | None:
     """The drivers' errors in this program's words; a mistake in a statement stays what it is."""
+    if context.is_pre_ping:
+        return None  # the pool itself sees to a connection that was lost while nobody used it
     error, original = context.sqlalchemy_exception, context.original_exception
     if not isinstance(error, DBAPIError):
         if not isinstance(original, LOST):

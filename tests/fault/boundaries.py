@@ -83,6 +83,11 @@ async def frozen(cluster: Cluster, subject: str) -> Frozen:
     return found
 
 
+def forget(cluster: Cluster, subject: str) -> None:
+    """What was noted of jobs about this until now."""
+    (cluster.directory / "passed" / subject).unlink(missing_ok=True)
+
+
 async def job_about(cluster: Cluster, subject: str) -> str:
     """The only job about this, once it has begun."""
     at = cluster.directory / "passed" / subject

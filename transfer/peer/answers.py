@@ -14,6 +14,7 @@ from transfer.errors import PeerRefused, PeerUnreachable, TransferError
 from transfer.frames import FrameType, FrameWriter
 from transfer.peer import messages
 from transfer.peer.channel import Duplex
+from transfer.peer.link import LOGIN_SECONDS
 from transfer.peer.messages import PeerRequest, StreamRequest
 from transfer.pipeline import (
     Outlet,
@@ -48,11 +49,12 @@ class Gate(Protocol):
 @dataclass(frozen=True)
 class ServerSettings:
     """The limit (0 is none) holds on the wire for all that this process sends. With `reuse_port`
-    several processes serve one port."""
+    several processes serve one port. Who has not logged in after `login_seconds` is dropped."""
 
     limit_bytes_per_second: int = 0
     stall_seconds: float = 120
     reuse_port: bool = True
+    login_seconds: float = LOGIN_SECONDS
 
 
 class Answers:

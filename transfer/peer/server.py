@@ -48,7 +48,8 @@ class PeerServer:
         self.gate = gate
         self.links: Counter[str] = Counter()
         self.connections: set[asyncssh.SSHServerConnection] = set()
-        self.logins = 0
+        self._door: dict[asyncssh.SSHServerConnection, str] = {}  # oldest first, and from where
+        self._login_seconds = settings.login_seconds
         self._answers = Answers(storage, gate, settings)
         self._reuse_port = settings.reuse_port
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +76,7 @@ class PeerServer:
             encoding=None,
             window=SMALL_WINDOW_BYTES,
             max_pktsize=PIECE_BYTES,
-            **ALGORITHMS,
+            **(ALGORITHMS | {"login_timeout": self._login_seconds}),
         )
 
     @property
@@ -98,6 +99,21 @@ class PeerServer:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.gather(*(held.wait_closed() for held in connections))
+
+    def knocks(self, connection: asyncssh.SSHServerConnection) -> None:
+        """A connection has come and must log in. Where too many wait, the longest there goes of
+        the address with the most: those who only wait do not keep out who logs in at once."""
+        self._door[connection] = (connection.get_extra_info("peername") or ("",))[0]
+        if len(self._door) > LOGINS_MAX:
+            ((busiest, _),) = Counter(self._door.values()).most_common(1)
+            oldest = next(one for one, address in self._door.items() if address == busiest)
+            log.debug("too many at the door: %s has the most", busiest)
+            self.leaves_the_door(oldest)
+            oldest.abort()
+
+    def leaves_the_door(self, connection: asyncssh.SSHServerConnection) -> None:
+        """A connection has logged in, or is gone."""
+        self._door.pop(connection, None)
 
     def start(self, channel: ServerChannel) -> asyncio.Task[None]:
         """Serves the request of a channel in a task of its own."""
@@ -153,17 +169,13 @@ class _Login(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._server.connections.add(conn)
-        self._server.logins += 1
-        if self._server.logins > LOGINS_MAX:
-            log.warning("too many connections at the door")
-            conn.abort()
+        self._server.knocks(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self._connection)
+        self._server.leaves_the_door(self._connection)
         if self._is_in:
             self._server.links[self.peer_id] -= 1
-        else:
-            self._server.logins -= 1
 
     def public_key_auth_supported(self) -> bool:
         return True
@@ -179,7 +191,7 @@ class _Login(asyncssh.SSHServer):
         # Who it is follows from the login that succeeded, not from keys that were asked about.
         self.peer_id = self._connection.get_extra_info("username")
         self._is_in = True
-        self._server.logins -= 1
+        self._server.leaves_the_door(self._connection)
         self._server.links[self.peer_id] += 1
         if self._server.links[self.peer_id] > LINKS_MAX:
             log.warning("%s: more than %d links", self.peer_id, LINKS_MAX)

@@ -75,6 +75,11 @@ class Storage(Source, Protocol):
         """Everything under the root; slow on a large root: for start, collect and doctor."""
         ...
 
+    async def foreign(self) -> list[str]:
+        """The paths under the root that are neither datasets of ours nor folders above one:
+        somebody else's, which no verb touches."""
+        ...
+
     async def inspect(self, paths: Sequence[str]) -> Forest:
         """These datasets, as far as they exist, without their origins' datasets."""
         ...

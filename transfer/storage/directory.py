@@ -131,6 +131,10 @@ class DirectoryStorage:
         """Everything under the root."""
         return await blocking(self._layout.forest)
 
+    async def foreign(self) -> list[str]:
+        """What is under the root and not ours."""
+        return await blocking(self._layout.foreign)
+
     async def inspect(self, paths: Sequence[str]) -> Forest:
         """These datasets, as far as they exist."""
         found = [await blocking(self._layout.read, path) for path in paths]

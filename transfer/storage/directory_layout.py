@@ -24,12 +24,15 @@ from typing import Any
 from urllib.parse import quote
 
 from transfer.errors import DatasetMissing, SnapshotMissing, StorageError
-from transfer.model import Dataset, Forest, Guid, Snapshot
+from transfer.model import Dataset, Forest, Guid, Snapshot, is_ours
 from transfer.tree.descriptor import replace_file
 from transfer.tree.manifest import Manifest, load
 
 _DATASET = re.compile(r"(containers/[\w-][\w.-]*|mirrors|images)/[\w-][\w.-]*", re.ASCII)
 _SNAPSHOT = re.compile(r"[\w-][\w.-]*", re.ASCII)
+
+_FOLDERS = ("containers", "mirrors", "images")
+_OF_THE_FILESYSTEM = "lost+found"  # where the root is a mount
 
 BUILDING = ".tmp-"
 GOING = ".gone-"
@@ -126,13 +129,28 @@ class Layout:
         return directory
 
     def paths(self) -> Iterator[str]:
-        """Every dataset."""
-        for container in _names(os.path.join(self.root, "containers")):
-            for generation in _names(os.path.join(self.root, "containers", container)):
-                yield f"containers/{container}/{generation}"
-        for kind in ("mirrors", "images"):
-            for name in _names(os.path.join(self.root, kind)):
-                yield f"{kind}/{name}"
+        """Every dataset; what has another kind of name is somebody else's."""
+        folders = [f"containers/{name}" for name in _names(os.path.join(self.root, "containers"))]
+        for folder in (*folders, "mirrors", "images"):
+            for name in _names(os.path.join(self.root, folder)):
+                if _DATASET.fullmatch(path := f"{folder}/{name}"):
+                    yield path
+
+    def foreign(self) -> list[str]:
+        """The paths under the root that are neither datasets nor folders above one."""
+        folders, found = [""], []
+        while folders:
+            folder = folders.pop()
+            for name in _names(os.path.join(self.root, folder)):
+                path = os.path.join(folder, name)
+                directory = os.path.join(self.root, path)
+                if path == _OF_THE_FILESYSTEM:
+                    continue
+                if not is_ours(path) or not os.path.isdir(directory):
+                    found.append(path)
+                elif path in _FOLDERS or folder == "containers":
+                    folders.append(path)
+        return sorted(found)
 
     def read(self, path: str) -> Dataset | None:
         """The dataset; None where there is none."""
@@ -255,7 +273,7 @@ def with_properties(record: DatasetRecord, properties: Mapping[str, str]) -> Dat
 def _names(directory: str) -> list[str]:
     try:
         return sorted(name for name in os.listdir(directory) if not name.startswith("."))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

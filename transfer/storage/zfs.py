@@ -180,6 +180,10 @@ class ZfsStorage(ZfsTree):
     async def forest(self) -> Forest:
         return await self._zfs.everything()
 
+    async def foreign(self) -> list[str]:
+        root = self._zfs.root
+        return zfs_text.foreign(root, await self._zfs.properties([root], ["type"], "-r"))
+
     async def inspect(self, paths: Sequence[str]) -> Forest:
         return await self._zfs.datasets(paths)
 

@@ -17,7 +17,7 @@ from transfer.errors import (
     StreamCorrupt,
     TransferError,
 )
-from transfer.model import Dataset, Guid, Snapshot
+from transfer.model import Dataset, Guid, Snapshot, is_ours
 
 # User properties. They are inherited like others, but nothing has them above a generation.
 PARTIAL = "hoody:partial"  # a take_in into it has not ended
@@ -90,6 +90,14 @@ def datasets(root: str, found: Rows, origin_guids: Mapping[str, Guid]) -> list[D
         kept = sorted(snapshots.get(name, []), key=lambda snapshot: snapshot.order)
         made.append(_dataset(path, row, kept, _origin(row["origin"], found, origin_guids)))
     return made
+
+
+def foreign(root: str, found: Rows) -> list[str]:
+    """The paths of the filesystems and volumes among the rows that are not ours."""
+    kinds = ("filesystem", "volume")
+    names = [name for name, row in found.items() if row["type"] in kinds and name != root]
+    paths = [name.removeprefix(root + "/") for name in names]
+    return sorted(path for path in paths if not is_ours(path))
 
 
 def _snapshot(root: str, parent: str, short: str, row: Mapping[str, str]) -> Snapshot:

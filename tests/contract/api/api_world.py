@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from aiohttp.test_utils import TestClient
+from described import hold
 from prometheus_client import CollectorRegistry
 
 from daemon.api.deps import Deps
@@ -213,7 +214,9 @@ class Api:
             given["json"] = json
         path = path if path.startswith(("/healthz", "/readyz", "/metrics")) else V1 + path
         async with self.client.request(method, path, headers=headers, **given) as answer:
-            return Reply(answer.status, await answer.json(), answer.headers)
+            body = await answer.json()
+            hold(method, answer.url.raw_path, answer.status, answer.headers, body)
+            return Reply(answer.status, body, answer.headers)
 
     async def get(self, path: str, **given: Any) -> Reply:
         return await self.ask("GET", path, **given)

@@ -123,7 +123,10 @@ async def _gone(stage: Stage, endpoint: str) -> Reply:
 
 def _of_paths(route: AnyRoute, endpoint: str) -> Iterator[Row]:
     async def somebody_elses(stage: Stage) -> Reply:
-        return await stage.ask(endpoint, token=stage.world.token(stage.world.bob))
+        bob = stage.world.token(stage.world.bob)
+        reply = await stage.ask(endpoint, token=bob)
+        assert reply.body == (await stage.ask(endpoint, token=bob, id=new_id())).body
+        return reply
 
     ask = partial(Stage.ask, endpoint=endpoint)
     twice = [("page", "1"), ("page", "1")]

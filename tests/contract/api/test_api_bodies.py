@@ -1,4 +1,4 @@
-"""What fields may hold. How JSON is read is in test_contract_json.py, pages in test_api_pages.py."""
+"""What fields may hold. How JSON and pages are read: test_contract_json.py, test_api_pages.py."""
 
 from __future__ import annotations
 

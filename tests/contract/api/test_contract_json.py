@@ -38,7 +38,7 @@ NOT_JSON = (
     b'"text"',
 )
 UNKNOWN = (b'{"bogus": 1}', b'{"bogus": null}', b'{"": 1}')
-TWICE = (b'{"a": 1, "a": 1}', b'{"a": {"b": 1, "b": 2}}', b'{"a": 1, "\\u0061": 1}')
+TWICE = (b'{"a": 1, "a": 1}', b'{"b": {"a": 1, "a": 2}}', b'{"a": 1, "\\u0061": 1}')
 
 
 @pytest.mark.parametrize("endpoint", WITH_BODY)
@@ -48,6 +48,15 @@ async def test_no_strict_json(endpoint: str, stage: Stage) -> None:
         assert reply.refusal == (400, "VALIDATION_ERROR"), content[:40]
         if content in NOT_JSON:
             assert list(reply.body["details"]) == ["body"], content[:40]
+        if content in TWICE:
+            assert reply.body["details"] == {"a": "is given twice"}, content
+
+
+@pytest.mark.parametrize("endpoint", WITH_BODY)
+async def test_a_hundred_faults_are_told_at_most(endpoint: str, stage: Stage) -> None:
+    reply = await stage.ask(endpoint, body={f"bogus-{number}": 1 for number in range(1000)})
+    assert reply.refusal == (400, "VALIDATION_ERROR")
+    assert len(reply.body["details"]) == 100
 
 
 MEDIA_TYPES = {

@@ -102,6 +102,14 @@ async def bad_name(request: Request) -> None:
     request.changed["name"] = "a\nb"
 
 
+async def no_admin(request: Request) -> None:
+    request.changed["token"] = request.stage.world.token()
+
+
+async def bad_path(request: Request) -> None:
+    request.body(source_path="tree")
+
+
 async def absent(request: Request) -> None:
     request.changed["id"] = new_id()
 
@@ -221,6 +229,8 @@ ORDERS: dict[str, Checks] = {
     ),
     CREATE: (
         *BODY,
+        (no_admin, "403 INSUFFICIENT_PERMISSIONS"),
+        (bad_path, "400 VALIDATION_ERROR"),
         (absent_project, "404 RESOURCE_NOT_FOUND"),
         (absent_server, "404 RESOURCE_NOT_FOUND"),
         *TAKEN,

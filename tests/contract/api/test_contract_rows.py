@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from api_world import V1
 from contract_rows import BODY_BYTES_MAX, Row, endpoint_of, every_row, missing_container
 from contract_special import SPECIAL
 from contract_stage import Stage
@@ -125,6 +126,22 @@ def refusals(kind: type[ApiError] = ApiError) -> Iterator[type[ApiError]]:
 async def test_every_refusal_of_the_code_is_played() -> None:
     known = {(kind.status, kind.code) for kind in refusals()}
     assert known - {(status, code) for _, status, code in PLAYED} == set()
+
+
+async def test_the_document_has_the_same_rows(stage: Stage) -> None:
+    """What /openapi.json says of failures is played, and what is played it says."""
+    async with stage.api.client.get(f"{V1}/openapi.json") as answer:
+        paths = (await answer.json())["paths"]
+    said = {
+        (f"{method.upper()} {path}", int(status), code)
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+        for code in response["content"]["application/json"]["schema"]["properties"]["code"]["enum"]
+    }
+    endpoints = {endpoint_of(route) for route in ROUTES}
+    assert said == {row for row in PLAYED if row[0] in endpoints}
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=endpoint_of)

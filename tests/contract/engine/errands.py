@@ -70,7 +70,7 @@ async def copy_to(world: World, place: Place) -> Errand:
     source = await world.create(f"source-{new_id()}")
     await world.snapshot(source)
     (await world.live(source) / "file").write_text("second")
-    copy, job = await world.begin_copy(source, place, f"copy-{new_id()}")
+    _, job = await world.begin_copy(source, place, f"copy-{new_id()}")
     return await _first_life(world, job, "second")
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 from catalogue import T0, Catalogue, after
+from postgres import Postgres
+from sqlalchemy import text
 
 from daemon.errors import CatalogueError, Conflict, JobError, LeaseLost
 from daemon.model import SHORT, Job, JobState, JobType, Status, new_id
 from daemon.states import Move
-from daemon.store import containers, events, jobs
+from daemon.store import containers, database, events, jobs
+from daemon.store.database import Database
 
 CLAIMANTS = 8
 
@@ -129,6 +133,60 @@ async def test_eight_claimants_get_each_job_once(catalogue: Catalogue) -> None:
     await asyncio.gather(*(claim_all() for _ in range(CLAIMANTS)))
     assert sorted(job.id for job in taken) == sorted(job.id for job in made)
     assert {(job.attempt, job.state) for job in taken} == {(1, JobState.RUNNING)}
+
+
+@pytest.fixture
+async def postgres_claimants(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Catalogue, Catalogue]]:
+    """Two programs on one PostgreSQL, as they would be if writers took no turns."""
+    monkeypatch.setattr(database, "_begin_postgresql", lambda _connection: None)
+    postgres.create("claimants", "template")
+    programs = [Database(postgres.url("claimants")) for _ in range(2)]
+    first, second = Catalogue(programs[0]), Catalogue(programs[1])
+    await first.fill()
+    second.here = first.here
+    yield first, second
+    for db in programs:
+        await db.close()
+    postgres.drop("claimants")
+
+
+@pytest.mark.postgres
+async def test_two_programs_never_claim_the_same_job(
+    postgres_claimants: tuple[Catalogue, Catalogue],
+) -> None:
+    """Neither when one claims while the other has not committed yet: it gets the next job, and
+    waits for nobody."""
+    first, second = postgres_claimants
+    made = [await first.add_job() for _ in range(12)]
+    async with first.db.write() as tx:
+        mine = await jobs.claim(tx, first.here.id, T0, after(30))
+        theirs = await asyncio.wait_for(second.claim(), 30)
+    assert [job and job.id for job in (mine, theirs)] == [made[0].id, made[1].id]
+    taken: list[str] = []
+
+    async def claim_all(program: Catalogue) -> None:
+        while (job := await program.claim()) is not None:
+            taken.append(job.id)
+
+    await asyncio.gather(*(claim_all(program) for program in (first, second) * 2))
+    assert sorted(taken) == sorted(job.id for job in made[2:])
+
+
+@pytest.mark.postgres
+async def test_a_job_that_an_operator_holds_is_passed_over(
+    postgres_claimants: tuple[Catalogue, Catalogue],
+) -> None:
+    """But nothing of its own container overtakes it."""
+    catalogue, operator = postgres_claimants
+    held, other = await catalogue.add_job(), await catalogue.add_job()
+    await catalogue.add_job(JobType.DELETE, held.container_id)
+    async with operator.db.write() as tx:
+        lock = text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE")
+        await tx.execute(lock, {"id": held.id})
+        found = [await asyncio.wait_for(claimed(catalogue), 30) for _ in range(2)]
+    assert [*found, await claimed(catalogue)] == [other.id, None, held.id]
 
 
 async def test_a_container_never_has_two_running_jobs(catalogue: Catalogue) -> None:

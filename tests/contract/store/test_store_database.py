@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sqlalchemy import text
 
 from daemon.errors import CatalogueError, Conflict
 from daemon.store import database, servers
-from daemon.store.database import Database
+from daemon.store.database import Database, Mode
 from daemon.store.sequence import next_sequence
 
 # --- transactions --------------------------------------------------------------------------------
@@ -238,6 +239,37 @@ async def test_a_server_that_stops_is_a_catalogue_error_and_is_found_again(
     async with db.write() as tx:
         assert await next_sequence(tx) == 1
         await tx.rollback()
+    await db.close()
+
+
+@pytest.mark.postgres
+async def test_whatever_is_cut_is_a_catalogue_error(mortal: Postgres) -> None:
+    """In the middle of any statement, or between two: nothing that the driver says gets through,
+    and what was lost in the pool is noticed there, by nobody else."""
+    db = Database(mortal.url("template", user="torn"))
+    mortal.create_user("torn")
+    outcomes: Counter[str] = Counter()
+
+    async def use(mode: Mode) -> None:
+        for _ in range(60):
+            try:
+                async with getattr(db, mode)() as tx:
+                    await servers.every(tx)
+                    await tx.execute(text("SELECT pg_sleep(0.002)"))
+            except CatalogueError:
+                outcomes["gone"] += 1
+            else:
+                outcomes["done"] += 1
+
+    using = [asyncio.create_task(use(mode)) for mode in ("read", "write") for _ in range(3)]
+    while not all(task.done() for task in using):
+        await asyncio.to_thread(mortal.cut, "torn")
+    await asyncio.gather(*using)
+    assert min(outcomes["gone"], outcomes["done"]) > 0
+    await db.check()
+    for _ in range(3):
+        await asyncio.to_thread(mortal.cut, "torn")
+        await db.check()
     await db.close()
 
 

@@ -1,0 +1,115 @@
+"""A peer whose frames are spoilt on their way to the channel: STREAM_CORRUPT, again and again for
+as long as that lasts; what is live stays as it is, and the job that tries again ends right."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.acceptance import trees
+from tests.acceptance.api import Api, Json
+from tests.acceptance.cluster import Cluster
+from tests.fault.disturbing import POLL_SECONDS, assert_clean, assert_same, source_on_a, write_more
+from tests.fault.spoiling import FAULTS, ORDER, Stage
+from transfer.errors import StreamCorrupt
+from transfer.frames import FrameReader, FrameType, FrameWriter
+from transfer.storage.private_zfs import PrivateZfs
+
+CONTENT_BYTES = 1 << 20
+CORRUPT_SECONDS = 60.0
+
+
+class SpoilingCluster(Cluster):
+    """A cluster whose daemons are `spoiling.py`."""
+
+    program = "tests.fault.spoiling"
+
+    @property
+    def order(self) -> Path:
+        """The file that names the fault."""
+        return self.directory / ORDER
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest, backend: str) -> Iterator[SpoilingCluster]:
+    zfs: PrivateZfs | None = request.getfixturevalue("zfs_daemon") if backend == "zfs" else None
+    with (
+        tempfile.TemporaryDirectory(prefix="hoody-") as name,
+        SpoilingCluster(Path(name), backend, 2, zfs=zfs) as cluster,
+    ):
+        yield cluster
+
+
+async def corrupt(api: Api, job_id: str) -> Json:
+    """The job, once an attempt has ended by the fault."""
+    async with asyncio.timeout(CORRUPT_SECONDS):
+        while (job := await api.job(job_id))["error"] is None:
+            await asyncio.sleep(POLL_SECONDS)
+    assert job["state"] in ("queued", "running"), job
+    assert (job["error"]["code"], job["error"]["retryable"]) == ("STREAM_CORRUPT", True)
+    return job
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_spoilt_sync(cluster: SpoilingCluster, fault: str) -> None:
+    async with cluster.api() as api:
+        source = await source_on_a(cluster, f"sync-{fault}", CONTENT_BYTES)
+        copy, _ = await api.copy(source, cluster.daemons[1].server_id)
+        storage, tree = await api.storage(copy), trees.walk(await api.rootfs(copy))
+        await write_more(api, source, CONTENT_BYTES)
+
+        cluster.order.write_text(fault)
+        try:
+            sync = await api.start_sync(copy)
+            await corrupt(api, sync.job_id)
+            assert (await api.storage(copy))["generation"] == storage["generation"]
+            assert trees.walk(await api.rootfs(copy)) == tree
+        finally:
+            cluster.order.unlink()
+        assert (await api.done(sync.job_id))["attempt"] > 1
+        await assert_same(api, cluster, source, copy)
+
+
+async def test_a_spoilt_first_copy(cluster: SpoilingCluster) -> None:
+    """Nothing of it is ever live."""
+    async with cluster.api() as api:
+        source = await source_on_a(cluster, "copy", CONTENT_BYTES)
+        cluster.order.write_text("flip")
+        try:
+            started = await api.start_copy(source, cluster.daemons[1].server_id)
+            await corrupt(api, started.job_id)
+            copy = await api.container(started.container_id)
+            assert copy["status"] == "copying"
+        finally:
+            cluster.order.unlink()
+        await api.done(started.job_id)
+        await assert_same(api, cluster, source, started.container_id)
+
+
+async def test_nothing_is_left(cluster: SpoilingCluster) -> None:
+    await assert_clean(cluster)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_stage_spoils_frames(fault: str, tmp_path: Path) -> None:
+    """What it lets through is no stream for a reader, though each piece was a good frame."""
+    writer, order = FrameWriter(), tmp_path / ORDER
+    content = Random(1).randbytes(CONTENT_BYTES)
+    frames = [writer.frame(FrameType.DATA, content) for _ in range(2)]
+    frames.append(writer.frame(FrameType.TRAILER))
+    untouched = [piece for frame in frames for piece in Stage(order).passes(frame)]
+    assert untouched == frames
+    order.write_text(fault)
+    stage, reader = Stage(order), FrameReader()
+    spoilt = b"".join(piece for frame in frames for piece in stage.passes(frame))
+    if fault == "cut":
+        kinds = [frame.type for frame in reader.feed(spoilt)]
+        assert kinds == [FrameType.DATA, FrameType.DATA]
+    else:
+        with pytest.raises(StreamCorrupt):
+            reader.feed(spoilt)

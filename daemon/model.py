@@ -193,6 +193,21 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyedRow:
+    """A POST that came with an Idempotency-Key. `request_hash` tells its query and body from
+    others; `answer` is None until its job has ended, where the answer waits for that."""
+
+    user_id: str
+    method: str
+    path: str
+    key: str
+    request_hash: str
+    created_at: datetime
+    job_id: str | None = None
+    answer: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LookRow:
     """When a container's live filesystem was last found to have changed (`written_at`), and when
     somebody last asked for a look at it and it was looked at."""

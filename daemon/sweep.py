@@ -11,7 +11,7 @@ from daemon.engine import Abandon
 from daemon.errors import CatalogueError, LeaseLost
 from daemon.model import Job, JobState, JobType, Json, Status, new_id, now
 from daemon.states import Move
-from daemon.store import containers, events, jobs, servers, user_snapshots
+from daemon.store import containers, events, idempotency, jobs, servers, user_snapshots
 from daemon.store.database import Database
 
 KEPT = timedelta(days=30)
@@ -66,10 +66,12 @@ async def expire(db: Database, server_id: str, at: datetime) -> bool:
 
 
 async def forget_old(db: Database) -> None:
-    """Jobs stay readable for 30 days, events for as long as a stream may come back to them."""
+    """Jobs stay readable for 30 days, events for as long as a stream may come back to them, the
+    answers to requests with a key for a day."""
     async with db.write() as tx:
         await jobs.purge(tx, now() - KEPT)
         await events.purge(tx, now() - events.KEPT)
+        await idempotency.purge(tx, now() - idempotency.KEPT)
 
 
 async def fail_lost(db: Database, silent: timedelta, abandon: dict[JobType, Abandon]) -> None:

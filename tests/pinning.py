@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from transfer.errors import DatasetBusy
 from transfer.model import Guid, Traits
+from transfer.storage.base import Unless
 from transfer.storage.directory import DirectoryStorage
 from transfer.storage.directory_layout import write_record
 
@@ -25,11 +26,11 @@ class PinningStorage(DirectoryStorage):
     async def traits(self) -> Traits:
         return replace(await super().traits(), clones_pin=True)
 
-    async def destroy_snapshot(self, path: str, guid: Guid) -> None:
+    async def destroy_snapshot(self, path: str, guid: Guid, unless: Unless | None = None) -> None:
         clones = [dataset.path for dataset in await self.forest() if dataset.origin == guid]
         if clones:
             raise DatasetBusy(f"{path} has clones of {guid}", clones=clones)
-        await super().destroy_snapshot(path, guid)
+        await super().destroy_snapshot(path, guid, unless)
 
     async def promote(self, path: str, guid: Guid) -> None:
         await asyncio.to_thread(self._turn_round, path, guid)

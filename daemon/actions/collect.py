@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from daemon.actions import letting_go, sizes
 from daemon.model import DatasetRow, Role, mirror_path
@@ -111,7 +112,7 @@ class Collector:
 
     async def _is_named(self, guid: Guid) -> bool:
         """Whether the catalogue names the snapshot by now: since this round looked, a job may
-        have taken it, listed it and let go of it."""
+        have taken it, listed it and let go of it. To be asked while nobody can take it."""
         async with self._db.read() as tx:
             return guid in await self._named(tx)
 
@@ -159,11 +160,11 @@ class Collector:
                 await self._storage.trim(deed.path)
                 await self._note(row, trimmed=True)
             else:
-                if await self._is_named(deed.guid or ""):
-                    return False
                 if row.trimmed:
                     await self._note(row, trimmed=False)
-                await self._storage.destroy_snapshot(deed.path, deed.guid or "")
+                guid = deed.guid or ""
+                is_named = partial(self._is_named, guid)
+                await self._storage.destroy_snapshot(deed.path, guid, is_named)
         except DatasetBusy:
             return False
         return True

@@ -117,7 +117,7 @@ async def create(call: Call[CreateBody, Nothing]) -> Answer:
             raise InsufficientPermissions(details={"source_path": "is for admins"})
         is_here = body.server_id in (None, deps.server_id)
         await refuse_import(body.source_path, deps.config.storage.import_roots if is_here else None)
-    async with deps.db.write() as tx:
+    async with call.write() as tx:
         project = await visible_project(tx, call.caller, body.project_id, "project_id")
         server = await known_server(tx, body.server_id or deps.server_id, "server_id")
         if body.image is not None:
@@ -129,9 +129,11 @@ async def create(call: Call[CreateBody, Nothing]) -> Answer:
         await require_place(tx, server)
         require_space(server)
         job = await queue(call, tx, JobType.CREATE, made, {"source_path": body.source_path})
-        data = await show(tx, made)
+        message = "Container creation initiated successfully"
+        answer = Answer(await show(tx, made), message, 201, job_headers(job.id))
+        await call.keep(tx, answer)
     deps.news.tell()
-    return Answer(data, "Container creation initiated successfully", 201, job_headers(job.id))
+    return answer
 
 
 def _created(body: CreateBody, project: Project, server_id: str) -> Container:

@@ -72,7 +72,7 @@ CopyCall = Call[CopyBody, StrategyQuery]
 async def copy(call: CopyCall) -> Answer:
     """Makes the copy's record and queues its job."""
     body = call.body
-    async with call.deps.db.write() as tx:
+    async with call.write() as tx:
         source = await visible_container(tx, call.caller, call.id, SourceContainerNotFound)
         project = await visible_project(
             tx, call.caller, body.target_project_id, "target_project_id"
@@ -93,9 +93,11 @@ async def copy(call: CopyCall) -> Answer:
         if state is not None:
             params |= snapshot_params(state)
         job = await queue(call, tx, JobType.COPY, made, params)
-        data = await show(tx, made)
+        message = "Container copy initiated successfully"
+        answer = Answer(await show(tx, made), message, 201, job_headers(job.id))
+        await call.keep(tx, answer)
     call.deps.news.tell()
-    return Answer(data, "Container copy initiated successfully", 201, job_headers(job.id))
+    return answer
 
 
 async def _asked_state(tx: Tx, source: Container, reference: str | None) -> UserSnapshot | None:
@@ -149,7 +151,7 @@ def copy_name(source_name: str, taken: Set[str]) -> str:
 
 async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
     """Queues a sync; of a copy that never came to be, the copy again."""
-    async with call.deps.db.write() as tx:
+    async with call.write() as tx:
         copied = await visible_container(tx, call.caller, call.id)
         if copied.source_container_id is None:
             raise ContainerNotCopied
@@ -174,13 +176,15 @@ async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
             params["was"] = copied.status.value
             job = await queue(call, tx, JobType.SYNC, copied, params)
             require_space(server)
+        data = {
+            "container_id": copied.id,
+            "source_container_id": source.id,
+            "status": Status.COPYING.value,
+        }
+        message = "Container sync initiated successfully"
+        answer = await call.keep(tx, Answer(data, message, headers=job_headers(job.id)))
     call.deps.news.tell()
-    data = {
-        "container_id": copied.id,
-        "source_container_id": source.id,
-        "status": Status.COPYING.value,
-    }
-    return Answer(data, "Container sync initiated successfully", headers=job_headers(job.id))
+    return answer
 
 
 async def _require_room(tx: Tx, server: Server, source: Container) -> None:

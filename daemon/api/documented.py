@@ -12,6 +12,7 @@ from daemon.api.errors import (
     ApiError,
     ContainerNameInUse,
     ContainerNotCopied,
+    IdempotencyInProgress,
     InvalidContainerName,
     InvalidId,
     JobCancelled,
@@ -72,7 +73,9 @@ ANSWERS: Mapping[tuple[str, str], Documented] = {
         has_job=True,
     ),
     ("GET", _SNAPSHOTS): Documented(schemas.SnapshotList),
-    ("POST", _SNAPSHOTS): Documented(schemas.ContainerSnapshot, WAITING, has_job=True),
+    ("POST", _SNAPSHOTS): Documented(
+        schemas.ContainerSnapshot, (*WAITING, IdempotencyInProgress), has_job=True
+    ),
     ("PATCH", _SNAPSHOT): Documented(schemas.Restored, WAITING, has_job=True),
     ("PATCH", f"{_SNAPSHOT}/alias"): Documented(schemas.ContainerSnapshot, (StateConflict,)),
     ("DELETE", _SNAPSHOT): Documented(

@@ -8,10 +8,11 @@ ApiError
 ├── 404  ResourceNotFound ContainerNotFound SourceContainerNotFound
 ├── 405  MethodNotAllowed
 ├── 409  StateConflict ContainerNameInUse KeyInUse ProjectNameInUse ContainerNotCopied
-│        JobNotCancellable JobCancelled SnapshotAmbiguous
+│        JobNotCancellable JobCancelled SnapshotAmbiguous IdempotencyInProgress
 ├── 410  KeyAlreadyRetrieved
 ├── 413  PayloadTooLarge
 ├── 415  UnsupportedMediaType
+├── 422  IdempotencyKeyReused
 ├── 429  RateLimited
 ├── 500  InternalError
 ├── 503  ServiceUnavailable
@@ -192,6 +193,13 @@ class SnapshotAmbiguous(ApiError):
     status, code, text = 409, "SNAPSHOT_ALIAS_AMBIGUOUS", "Several snapshots have this alias"
 
 
+class IdempotencyInProgress(ApiError):
+    """The first request with this Idempotency-Key still waits for its job."""
+
+    status, code = 409, "IDEMPOTENCY_IN_PROGRESS"
+    text = "The first request with this Idempotency-Key has not been answered yet"
+
+
 class KeyAlreadyRetrieved(ApiError):
     """A generated private key is given out once."""
 
@@ -208,6 +216,13 @@ class UnsupportedMediaType(ApiError):
     """A Content-Type that is not read as JSON."""
 
     status, code, text = 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type"
+
+
+class IdempotencyKeyReused(ApiError):
+    """The Idempotency-Key came with another query or body before."""
+
+    status, code = 422, "IDEMPOTENCY_KEY_REUSED"
+    text = "The Idempotency-Key was used for another request"
 
 
 class RateLimited(ApiError):

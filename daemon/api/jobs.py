@@ -66,13 +66,15 @@ async def wait(call: Call[Nothing, WaitQuery]) -> Answer:
 
 async def cancel(call: Plain) -> Answer:
     """Asks a job to stop; it ends as soon as its worker can."""
-    async with call.deps.db.write() as tx:
+    async with call.write() as tx:
         found = await visible_job(tx, call.caller, call.id)
         asked = await jobs.request_cancel(tx, found.id)
-    if asked is None:
-        raise JobNotCancellable(details={"state": found.state.value, "step": found.step})
+        if asked is None:
+            raise JobNotCancellable(details={"state": found.state.value, "step": found.step})
+        answer = Answer(job_view(asked), "Job cancellation requested successfully")
+        await call.keep(tx, answer)
     call.deps.news.tell()
-    return Answer(job_view(asked), "Job cancellation requested successfully")
+    return answer
 
 
 ROUTES: tuple[AnyRoute, ...] = (

@@ -29,13 +29,15 @@ async def restart(call: Plain) -> Answer:
 
 async def _power(call: Plain, verb: Verb, kind: JobType) -> Answer:
     """The status stays what it is until the job changes it."""
-    async with call.deps.db.write() as tx:
+    async with call.write() as tx:
         found = await visible_container(tx, call.caller, call.id)
         require(found, verb)
         job = await queue(call, tx, kind, found, {"was": found.status.value})
-        data = await show(tx, found)
+        message = f"Container {verb} initiated successfully"
+        answer = Answer(await show(tx, found), message, headers=job_headers(job.id))
+        await call.keep(tx, answer)
     call.deps.news.tell()
-    return Answer(data, f"Container {verb} initiated successfully", headers=job_headers(job.id))
+    return answer
 
 
 ROUTES: tuple[AnyRoute, ...] = (

@@ -36,9 +36,9 @@ async def create(call: Call[ProjectBody, Nothing]) -> Answer:
     """Makes a project of the caller's."""
     name = call.body.name
     made = Project(id=new_id(), owner_id=call.caller.user_id, name=name, alias=alias_of(name))
-    async with call.deps.db.write() as tx:
+    async with call.write() as tx:
         await accounts.put_project(tx, made)
-    return Answer(project_view(made), "Project created successfully", 201)
+        return await call.keep(tx, Answer(project_view(made), "Project created successfully", 201))
 
 
 async def get(call: Plain) -> Answer:

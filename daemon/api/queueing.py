@@ -7,7 +7,7 @@ from typing import Any
 from daemon.api.errors import RateLimited, StateConflict
 from daemon.api.routing import Call
 from daemon.model import BESIDE, Container, Job, JobState, JobType, Json, new_id
-from daemon.store import jobs
+from daemon.store import idempotency, jobs
 from daemon.store.database import Tx
 
 RETRY_SECONDS = 30
@@ -28,7 +28,7 @@ async def queue(
     if await jobs.count_active(tx, container.owner_id) >= call.deps.config.limits.jobs_per_user:
         raise RateLimited.after(RETRY_SECONDS, "Too many unfinished jobs")
     reads = kind in (JobType.COPY, JobType.SYNC)
-    return await jobs.insert(
+    job = await jobs.insert(
         tx,
         Job(
             id=new_id(),
@@ -41,3 +41,6 @@ async def queue(
             params=params,
         ),
     )
+    if call.keyed is not None:
+        await idempotency.change(tx, call.keyed.use, job_id=job.id)
+    return job

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
@@ -17,7 +18,9 @@ from pydantic import ValidationError
 from daemon.api.deps import Deps
 from daemon.api.errors import (
     AccountBanned,
+    ApiError,
     ExpiredToken,
+    IdempotencyInProgress,
     InsufficientPermissions,
     InvalidId,
     InvalidToken,
@@ -27,12 +30,14 @@ from daemon.api.errors import (
     ValidationFailed,
 )
 from daemon.api.fields import Fields, Nothing, is_id, refusal
+from daemon.api.idempotency import REPLAYED, KeyedRequest, KeyTakenError, keyed_request
 from daemon.api.limits import RateLimit
 from daemon.api.strict_json import check_media_type, parse_object
 from daemon.auth import LEEWAY_SECONDS, Claims, Scope, is_revoked, verify
 from daemon.errors import TokenError, TokenExpired
-from daemon.model import User, now
-from daemon.store import accounts
+from daemon.model import Job, KeyedRow, User, now
+from daemon.states import ENDED
+from daemon.store import accounts, idempotency, jobs
 from daemon.store.database import Tx
 
 BASE_PATH = "/api/v1"
@@ -59,26 +64,6 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[B, Q]):
-    """One request that passed the checks; `id` is the one in its path, "" where it has none."""
-
-    deps: Deps
-    request: web.Request
-    claims: Claims
-    id: str
-    body: B
-    query: Q
-
-    @property
-    def caller(self) -> Caller:
-        """Who asks."""
-        return Caller(self.claims.user_id, self.claims.may(Scope.ADMIN))
-
-
-Plain = Call[Nothing, Nothing]
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """A success: what goes into the envelope, and the headers beside it."""
 
@@ -89,9 +74,48 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Call(Generic[B, Q]):
+    """One request that passed the checks; `id` is the one in its path, "" where it has none.
+    `keyed` is None where it brought no Idempotency-Key."""
+
+    deps: Deps
+    request: web.Request
+    claims: Claims
+    id: str
+    body: B
+    query: Q
+    keyed: KeyedRequest | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return Caller(self.claims.user_id, self.claims.may(Scope.ADMIN))
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Tx]:
+        """The transaction in which a POST does what it is asked for. It claims the request's key;
+        the endpoint must `keep` its answer in it, or `queue` the job that it waits for. Raises
+        KeyTakenError and IdempotencyKeyReused, which the endpoint lets pass."""
+        async with self.deps.db.write() as tx:
+            if self.keyed is not None:
+                await self.keyed.claim(tx)
+            yield tx
+
+    async def keep(self, tx: Tx, answer: Answer) -> Answer:
+        """The answer, stored for the request's key."""
+        if self.keyed is not None:
+            await idempotency.change(tx, self.keyed.use, answer=asdict(answer))
+        return answer
+
+
+Plain = Call[Nothing, Nothing]
+
+
+@dataclass(frozen=True, slots=True)
 class Route(Generic[B, Q]):
     """An endpoint under `/api/v1`: the scope it needs, and the models of its body and query. One
-    that streams answers with its response as it stands, without the envelope."""
+    that streams answers with its response as it stands, without the envelope. A POST that waits
+    for its job has an `ending`, which makes the answer of the job."""
 
     method: str
     path: str
@@ -99,6 +123,7 @@ class Route(Generic[B, Q]):
     handler: Callable[[Call[B, Q]], Awaitable[Answer | web.StreamResponse]]
     body: type[B]
     query: type[Q]
+    ending: Callable[[Call[B, Q], Job], Awaitable[Answer]] | None = None
 
 
 AnyRoute = Route[Any, Any]
@@ -168,12 +193,49 @@ def endpoint(
         path_id = request.match_info.get("id", "")
         if "id" in request.match_info and not is_id(path_id):
             raise InvalidId(details={"id": "must be 24 lower-case hexadecimal digits"})
-        query = _validated(route.query, _query_fields(request))
-        body = await _body(route, request)
-        answer = await route.handler(Call(deps, request, claims, path_id, body, query))
+        query_fields = _query_fields(request)
+        query = _validated(route.query, query_fields)
+        body_fields = await _body_fields(request)
+        body = _validated(route.body, body_fields)
+        keyed = keyed_request(request, claims.user_id, query_fields, body_fields)
+        call = Call(deps, request, claims, path_id, body, query, keyed)
+        answer = await (route.handler(call) if keyed is None else _once(route, call, keyed))
         return _enveloped(answer) if isinstance(answer, Answer) else answer
 
     return handle
+
+
+async def _once(
+    route: AnyRoute, call: Call[Any, Any], keyed: KeyedRequest
+) -> Answer | web.StreamResponse:
+    """The endpoint's answer where the request's key is new, else the first one again."""
+    async with call.deps.db.read() as tx:
+        first = await keyed.first(tx)
+    if first is None:
+        try:
+            return await route.handler(call)
+        except KeyTakenError as taken:
+            first = taken.first
+    try:
+        answer = await _first_answer(route, call, first)
+    except IdempotencyInProgress:
+        raise
+    except ApiError as error:
+        error.headers |= REPLAYED
+        raise
+    return replace(answer, headers={**answer.headers, **REPLAYED})
+
+
+async def _first_answer(route: AnyRoute, call: Call[Any, Any], first: KeyedRow) -> Answer:
+    """What the first request was answered, or would have been. Raises IdempotencyInProgress while
+    its job has not ended, and what the `ending` raises."""
+    if first.answer is not None:
+        return Answer(**first.answer)  # type: ignore[arg-type]  # it was one when it was stored
+    async with call.deps.db.read() as tx:
+        job = await jobs.get(tx, first.job_id or "")
+    if route.ending is None or job is None or job.state not in ENDED:
+        raise IdempotencyInProgress(headers=job_headers(first.job_id or ""))
+    return await route.ending(call, job)
 
 
 def _query_fields(request: web.Request) -> dict[str, object]:
@@ -185,10 +247,10 @@ def _query_fields(request: web.Request) -> dict[str, object]:
     return fields
 
 
-async def _body(route: AnyRoute, request: web.Request) -> Fields:
-    """The body as the route's model; a GET's is not read."""
+async def _body_fields(request: web.Request) -> dict[str, object]:
+    """What the body spells; a GET's is not read."""
     if request.method == "GET":
-        return Nothing()
+        return {}
     try:
         content = await request.read()
     except web.HTTPRequestEntityTooLarge:
@@ -197,7 +259,7 @@ async def _body(route: AnyRoute, request: web.Request) -> Fields:
         raise ValidationFailed(details={"body": f"cannot be read: {error}"}) from None
     if content:
         check_media_type(request.headers.get("Content-Type"))
-    return _validated(route.body, parse_object(content))
+    return parse_object(content)
 
 
 def _validated(model: type[Fields], given: dict[str, object]) -> Fields:

@@ -27,6 +27,7 @@ from daemon.api.waiting import until_done
 from daemon.auth import Scope
 from daemon.model import (
     Container,
+    Job,
     JobType,
     Json,
     Status,
@@ -75,20 +76,27 @@ async def index(call: Call[Nothing, PageQuery]) -> Answer:
 
 async def create(call: Call[SnapshotBody, Nothing]) -> Answer:
     """Takes a snapshot of the container's filesystem as it is now."""
-    deps, body, snapshot_id = call.deps, call.body, new_id()
-    params: Json = {"snapshot": snapshot_id, "alias": body.alias, "expiry_days": body.expiry}
-    async with deps.db.write() as tx:
+    deps, body = call.deps, call.body
+    params: Json = {"snapshot": new_id(), "alias": body.alias, "expiry_days": body.expiry}
+    async with call.write() as tx:
         found = await visible_container(tx, call.caller, call.id)
         require(found, Verb.SNAPSHOT)
         job = await queue(call, tx, JobType.SNAPSHOT, found, params)
         await _require_listable(tx, found, deps.config.limits.snapshots_per_container)
         await require_online(tx, deps.config, found)
+    return await created(call, job)
+
+
+async def created(call: Call[SnapshotBody, Nothing], job: Job) -> Answer:
+    """The answer to a create, once its job has ended."""
     await until_done(call, job)
-    async with deps.db.read() as tx:
-        made = await user_snapshots.get(tx, found.id, snapshot_id)
-    if made is None:
-        raise ResourceNotFound("The snapshot was deleted again", headers=job_headers(job.id))
-    return _answer(found, made, "Snapshot created successfully", job.id)
+    async with call.deps.db.write() as tx:
+        found = await visible_container(tx, call.caller, call.id)
+        made = await user_snapshots.get(tx, found.id, str(job.params["snapshot"]))
+        if made is None:
+            raise ResourceNotFound("The snapshot was deleted again", headers=job_headers(job.id))
+        answer = _answer(found, made, "Snapshot created successfully", job.id)
+        return await call.keep(tx, answer)
 
 
 async def restore(call: Plain) -> Answer:
@@ -170,7 +178,7 @@ _ONE = "/containers/{id}/snapshots/{name}"
 
 ROUTES: tuple[AnyRoute, ...] = (
     Route("GET", _ALL, Scope.READ, index, Nothing, PageQuery),
-    Route("POST", _ALL, Scope.SNAPSHOTS, create, SnapshotBody, Nothing),
+    Route("POST", _ALL, Scope.SNAPSHOTS, create, SnapshotBody, Nothing, created),
     Route("PATCH", _ONE, Scope.SNAPSHOTS, restore, Nothing, Nothing),
     Route("PATCH", f"{_ONE}/alias", Scope.SNAPSHOTS, set_alias, AliasBody, Nothing),
     Route("DELETE", _ONE, Scope.SNAPSHOTS, delete, Nothing, Nothing),

@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from daemon.model import BESIDE, JobState, JobType, Role, Status
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest file of `migrations/versions`; a catalogue with another one is refused."""
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
@@ -308,6 +308,20 @@ looks = Table(
     _may("asked_at", UtcTime),
     _may("looked_at", UtcTime),
     _may("written_at", UtcTime),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    _part_of("users", "user_id"),
+    _key("method"),
+    _key("path"),
+    _key("key"),
+    _must("request_hash", Text),
+    _must("created_at", UtcTime),
+    _may("job_id", Text),
+    _may("answer", JSON_OR_NULL),
+    Index(None, "created_at"),
 )
 
 strata = Table("strata", metadata, _part_of("datasets", "dataset_id"), _key("generation_id"))

@@ -237,10 +237,10 @@ class Cluster:
         own: dict[str, dict[str, object]] = {
             "server": {
                 "name": name,
-                "listen": f"127.0.0.1:{_free_port()}",
+                "listen": f"127.0.0.1:{free_port()}",
                 "state_dir": str(self.directory / f"state-{name}"),
             },
-            "peer": {"listen": f"127.0.0.1:{_free_port()}"},
+            "peer": {"listen": f"127.0.0.1:{free_port()}"},
             "storage": {
                 "backend": self.backend,
                 "root": self._storage_root(name),
@@ -284,7 +284,7 @@ class Cluster:
 MakeCluster = Callable[..., Cluster]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on. Not one that the kernel would choose: what it gives to a
     connection that somebody opens in the next moment could be the same."""
     while True:

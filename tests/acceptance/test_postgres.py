@@ -25,7 +25,6 @@ from tests.acceptance.test_spine import (
     test_copies_follow_their_source,
     test_deleting_a_source_leaves_its_copies,
     test_many_syncs_at_once,
-    test_stopped_daemons_leave_nothing_running,
 )
 from tests.postgres import Postgres, serving
 
@@ -41,7 +40,6 @@ __all__ = [
     "test_expiry_while_the_daemon_was_down",
     "test_many_syncs_at_once",
     "test_restore_gives_the_exact_tree_back",
-    "test_stopped_daemons_leave_nothing_running",
     "test_the_five_endpoints",
 ]
 
@@ -74,7 +72,6 @@ def new_catalogue(postgres: Postgres) -> Callable[[], str]:
     return make
 
 
-async def test_the_doctors_are_content(cluster: Cluster, impatient: Cluster) -> None:
+async def test_the_doctors_are_content(cluster: Cluster) -> None:
     """After all this."""
-    for servers in (cluster, impatient):
-        await doctors_are_content(servers)
+    await doctors_are_content(cluster)

@@ -75,13 +75,16 @@ async def test_what_a_snapshot_has_is_known(storage: Storage, tree: Path) -> Non
     first = await storage.snapshot(path, new_name(), TAG)
     assert not await changed(storage, path)
     (top / "new").write_text("newer")
+    seen = (top / "new").stat()
     assert await changed(storage, path)
+    (top / "new").write_text("newest")
     second = await storage.snapshot(path, new_name(), TAG)
     assert second.guid != first.guid
-    assert not await changed(storage, path)
-    # Back to what a look, but not the newest snapshot has seen.
-    (top / "new").write_text("new")
+    # Back to what the last look, but not the newest snapshot has seen.
+    (top / "new").write_text("newer")
+    os.utime(top / "new", ns=(seen.st_atime_ns, seen.st_mtime_ns))
     assert await changed(storage, path)
+    assert not await changed(storage, path)
 
 
 async def test_a_snapshot_of_what_a_look_saw_is_whole(storage: Storage, tree: Path) -> None:

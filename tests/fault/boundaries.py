@@ -18,7 +18,7 @@ from tests.acceptance.cluster import Cluster, Settings
 from tests.fault.freezing import FOLDERS
 from transfer.storage.private_zfs import PrivateZfs
 
-FREEZE_SECONDS = 60.0
+FREEZE_SECONDS = 240.0
 POLL_SECONDS = 0.02
 
 LANES = 8

@@ -75,6 +75,16 @@ async def next_attempt(api: Api, job_id: str, after: int) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
+async def trouble(api: Api, job_id: str) -> str:
+    """The code with which an attempt of the job has ended, once one has; it is tried again."""
+    async with asyncio.timeout(PROGRESS_SECONDS):
+        while (job := await api.job(job_id))["error"] is None:
+            assert job["state"] in ("queued", "running"), job
+            await asyncio.sleep(POLL_SECONDS)
+    assert job["state"] in ("queued", "running") and job["error"]["retryable"], job
+    return str(job["error"]["code"])
+
+
 async def assert_same(api: Api, cluster: Cluster, source_id: str, copy_id: str) -> None:
     """Both trees are equal."""
     source, copy = await api.rootfs(source_id), await api.rootfs(copy_id)

@@ -30,6 +30,17 @@ class Stage:
         self._order = order
         self._met = False  # the first large frame
         self._held = b""
+        self._come = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What is sent in place of these bytes, which need not be whole frames."""
+        self._come += data
+        while len(self._come) >= HEADER_BYTES:
+            end = HEADER_BYTES + int.from_bytes(self._come[4:8], "big")
+            if len(self._come) < end:
+                return
+            frame, self._come = self._come[:end], self._come[end:]
+            yield from self.passes(frame)
 
     def passes(self, frame: bytes) -> Iterator[bytes]:
         """What is sent in the frame's place."""
@@ -65,20 +76,10 @@ def spoil_streams(order: Path) -> None:
 
     async def through_stage(channel: ServerChannel, data: bytes) -> None:
         stage = stages.setdefault(channel, Stage(order))
-        for frame in _split(data):
-            for piece in stage.passes(frame):
-                await send(channel, piece)
+        for piece in stage.feed(data):
+            await send(channel, piece)
 
     ServerChannel.send = through_stage  # type: ignore[method-assign,assignment]  # the stage
-
-
-def _split(data: bytes) -> Iterator[bytes]:
-    """The frames; never is a part of one sent."""
-    while data:
-        end = HEADER_BYTES + int.from_bytes(data[4:8], "big")
-        assert end <= len(data)
-        yield data[:end]
-        data = data[end:]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@ as long as that lasts; what is live stays as it is, and the job that tries again
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +11,14 @@ from random import Random
 import pytest
 
 from tests.acceptance import trees
-from tests.acceptance.api import Api, Json
 from tests.acceptance.cluster import Cluster
-from tests.fault.disturbing import POLL_SECONDS, assert_clean, assert_same, source_on_a, write_more
+from tests.fault.disturbing import assert_clean, assert_same, source_on_a, trouble, write_more
 from tests.fault.spoiling import FAULTS, ORDER, Stage
 from transfer.errors import StreamCorrupt
 from transfer.frames import FrameReader, FrameType, FrameWriter
 from transfer.storage.private_zfs import PrivateZfs
 
 CONTENT_BYTES = 1 << 20
-CORRUPT_SECONDS = 60.0
 
 
 class SpoilingCluster(Cluster):
@@ -45,16 +42,6 @@ def cluster(request: pytest.FixtureRequest, backend: str) -> Iterator[SpoilingCl
         yield cluster
 
 
-async def corrupt(api: Api, job_id: str) -> Json:
-    """The job, once an attempt has ended by the fault."""
-    async with asyncio.timeout(CORRUPT_SECONDS):
-        while (job := await api.job(job_id))["error"] is None:
-            await asyncio.sleep(POLL_SECONDS)
-    assert job["state"] in ("queued", "running"), job
-    assert (job["error"]["code"], job["error"]["retryable"]) == ("STREAM_CORRUPT", True)
-    return job
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_spoilt_sync(cluster: SpoilingCluster, fault: str) -> None:
     async with cluster.api() as api:
@@ -66,7 +53,7 @@ async def test_a_spoilt_sync(cluster: SpoilingCluster, fault: str) -> None:
         cluster.order.write_text(fault)
         try:
             sync = await api.start_sync(copy)
-            await corrupt(api, sync.job_id)
+            assert await trouble(api, sync.job_id) == "STREAM_CORRUPT"
             assert (await api.storage(copy))["generation"] == storage["generation"]
             assert trees.walk(await api.rootfs(copy)) == tree
         finally:
@@ -82,7 +69,7 @@ async def test_a_spoilt_first_copy(cluster: SpoilingCluster) -> None:
         cluster.order.write_text("flip")
         try:
             started = await api.start_copy(source, cluster.daemons[1].server_id)
-            await corrupt(api, started.job_id)
+            assert await trouble(api, started.job_id) == "STREAM_CORRUPT"
             copy = await api.container(started.container_id)
             assert copy["status"] == "copying"
         finally:
@@ -102,8 +89,9 @@ def test_the_stage_spoils_frames(fault: str, tmp_path: Path) -> None:
     content = Random(1).randbytes(CONTENT_BYTES)
     frames = [writer.frame(FrameType.DATA, content) for _ in range(2)]
     frames.append(writer.frame(FrameType.TRAILER))
-    untouched = [piece for frame in frames for piece in Stage(order).passes(frame)]
-    assert untouched == frames
+    untouched, wire = Stage(order), b"".join(frames)
+    pieces = (wire[at : at + 7777] for at in range(0, len(wire), 7777))
+    assert [frame for piece in pieces for frame in untouched.feed(piece)] == frames
     order.write_text(fault)
     stage, reader = Stage(order), FrameReader()
     spoilt = b"".join(piece for frame in frames for piece in stage.passes(frame))

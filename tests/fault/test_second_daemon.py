@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, _free_port
+from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, free_port
 
 START_SECONDS = 60
 
@@ -35,13 +35,13 @@ def _other_ports(config: str, daemon: Daemon) -> str:
     twin = daemon.state_dir.with_name("state-twin")
     shutil.copytree(daemon.state_dir, twin, dirs_exist_ok=True)
     config = config.replace(str(daemon.state_dir), str(twin))
-    config = config.replace(daemon.url.removeprefix("http://"), f"127.0.0.1:{_free_port()}")
-    return config.replace(_peer(daemon), f"127.0.0.1:{_free_port()}")
+    config = config.replace(daemon.url.removeprefix("http://"), f"127.0.0.1:{free_port()}")
+    return config.replace(_peer(daemon), f"127.0.0.1:{free_port()}")
 
 
 def _at(address: str, config: str, daemon: Daemon) -> str:
     """As `_other_ports`, but where the address stands it stays."""
-    free = f"127.0.0.1:{_free_port()}"
+    free = f"127.0.0.1:{free_port()}"
     return _other_ports(config.replace(address, free), daemon).replace(free, address)
 
 

@@ -42,17 +42,18 @@ class Machine:
     name: str
     directory: Path
     _namespaces: subprocess.Popen[str] = field(init=False)
+    _launched: list[subprocess.Popen[bytes]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         for own in PLACES:
             (self.directory / own).mkdir(parents=True)
         for file in ("passwd", "group", "nsswitch.conf"):
             shutil.copy(f"/etc/{file}", self.directory / "etc")
+        tied = ["setpriv", "--pdeathsig", "KILL"]
         kept = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         script = f"{_SET_UP} ip link set lo up && echo up && exec sleep {LASTS_SECONDS}"
         self._namespaces = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", *kept]
-            + ["sh", "-c", script, "sh", str(self.directory)],
+            [*tied, "unshare", *kept, "sh", "-c", script, "sh", str(self.directory)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -77,9 +78,11 @@ class Machine:
     def launch(self, script: str, path: str) -> subprocess.Popen[bytes]:
         """Starts a shell script, as its root, with the commands in `path`."""
         with self.log.open("wb") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self._shell(script), cwd="/", env=_environment(path), stdout=log, stderr=log
             )
+        self._launched.append(process)
+        return process
 
     def run(self, script: str, path: str) -> tuple[int, str]:
         """How the script ends, and all that it says."""
@@ -103,7 +106,8 @@ class Machine:
         assert self._namespaces.stdout is not None
         self._namespaces.stdout.close()
         self._namespaces.kill()
-        self._namespaces.wait()
+        for process in (self._namespaces, *self._launched):
+            process.wait(SECONDS_MAX)
 
 
 class Machines(AbstractContextManager["Machines"]):

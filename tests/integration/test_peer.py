@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -28,7 +26,6 @@ from tests.integration.peer_parts import (
     SlowSource,
     StuckSource,
     connected,
-    private_text,
     proxied,
     serving,
 )
@@ -299,31 +296,3 @@ async def test_a_ninth_channel_is_refused() -> None:
             await connection.open_session(subsystem=SUBSYSTEM, encoding=None)
         with pytest.raises(asyncssh.ChannelOpenError, match="too many channels"):
             await connection.open_session(subsystem=SUBSYSTEM, encoding=None)
-
-
-@pytest.mark.skipif(shutil.which("ssh") is None, reason="needs an OpenSSH client")
-@pytest.mark.parametrize("what", [[], ["-tt"], ["id"], ["-s", "sftp"], ["-N", "-R", "0:x:1"]])
-async def test_the_real_ssh_client_gets_nothing(what: list[str], tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    key.touch(mode=0o600)
-    key.write_text(private_text(CLIENT_KEY))
-    options, rest = [part for part in what if part == "-tt"], what
-    if what[:1] == ["-s"]:
-        options, rest = ["-s"], what[1:]
-    elif what[:1] == ["-N"]:
-        options, rest = [*what, "-o", "ExitOnForwardFailure=yes"], []
-    elif options:
-        rest = []
-    async with serving(MemorySource()) as server:
-        process = await asyncio.create_subprocess_exec(
-            *("ssh", "-F", "none", "-i", str(key), "-p", str(server.port), "-l", US),
-            *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
-            *("-o", "BatchMode=yes", *options, "127.0.0.1", *rest),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-    assert process.returncode not in (0, None)
-    assert out == b""
-    assert b"Permission denied" not in err, "the key must be good: it is the session that fails"

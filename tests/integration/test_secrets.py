@@ -16,7 +16,7 @@ import pytest
 from daemon.store import servers
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
-from tests.acceptance.cluster import _free_port
+from tests.acceptance.cluster import free_port
 from tests.integration.command_line import environment
 
 END_SECONDS = 60
@@ -33,8 +33,8 @@ class Server:
         self._home = home
         self._variables = {
             "HOODY_SERVER__NAME": name,
-            "HOODY_SERVER__LISTEN": f"127.0.0.1:{_free_port()}",
-            "HOODY_PEER__LISTEN": f"127.0.0.1:{_free_port()}",
+            "HOODY_SERVER__LISTEN": f"127.0.0.1:{free_port()}",
+            "HOODY_PEER__LISTEN": f"127.0.0.1:{free_port()}",
         }
 
     def share(self, database: Path) -> None:

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from daemon.config import Config, ServerSection
 from daemon.errors import ConfigError
 from daemon.keyfiles import read_tls
-from tests.acceptance.cluster import _free_port
+from tests.acceptance.cluster import free_port
 from tests.integration.command_line import Ran, environment, run
 
 READY_SECONDS = 60
@@ -36,14 +36,14 @@ class Place:
         self.home = home
         self.config = home / "hoodyd.toml"
         self.cert, self.key, self.authority = (home / f"{one}.pem" for one in ("cert", "key", "ca"))
-        self.address = f"127.0.0.1:{_free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
         make_certificate(self)
 
     @property
     def variables(self) -> dict[str, str]:
         return {
             "HOODY_SERVER__LISTEN": self.address,
-            "HOODY_PEER__LISTEN": f"127.0.0.1:{_free_port()}",
+            "HOODY_PEER__LISTEN": f"127.0.0.1:{free_port()}",
             "HOODY_SERVER__TLS_CERT": str(self.cert),
             "HOODY_SERVER__TLS_KEY": str(self.key),
         }

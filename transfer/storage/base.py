@@ -8,7 +8,7 @@ child processes or threads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from transfer.model import (
@@ -23,6 +23,9 @@ from transfer.model import (
     Traits,
 )
 from transfer.tree.source import OnBytes, TreeSource
+
+Unless = Callable[[], Awaitable[bool]]
+"""Asked in the last moment; a yes is a reason not to."""
 
 
 class Source(TreeSource, Protocol):
@@ -164,8 +167,12 @@ class Storage(Source, Protocol):
         it is no clone of that snapshot any more."""
         ...
 
-    async def destroy_snapshot(self, path: str, guid: Guid) -> None:
-        """Destroys one snapshot. Raises DatasetBusy where it is held or has a clone."""
+    async def destroy_snapshot(self, path: str, guid: Guid, unless: Unless | None = None) -> None:
+        """Destroys one snapshot. Raises DatasetBusy where it is held or has a clone.
+
+        `unless` is asked last, when nobody holds it and before `snapshot` can hold it again, and
+        a yes raises DatasetBusy too: whoever had it and let go of it has said before what for.
+        """
         ...
 
     async def trim(self, path: str) -> None:
@@ -191,4 +198,5 @@ __all__ = [
     "Source",
     "Storage",
     "TreeSource",
+    "Unless",
 ]

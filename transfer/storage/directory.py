@@ -17,12 +17,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from transfer.errors import (
     CannotExpress,
+    DatasetBusy,
     SnapshotMissing,
     SourceChanged,
     StorageError,
 )
 from transfer.model import Capacity, Forest, Guid, Landing, Look, Snapshot, Step, Traits
 from transfer.storage import directory_change, directory_freeze, directory_known
+from transfer.storage.base import Unless
 from transfer.storage.directory_layout import (
     PASSABLE,
     PRIVATE,
@@ -218,9 +220,12 @@ class DirectoryStorage:
         """Raises CannotExpress: clones do not pin what they were made from."""
         raise CannotExpress("a dir storage has nothing to promote: its clones stand alone")
 
-    async def destroy_snapshot(self, path: str, guid: Guid) -> None:
-        """Destroys one snapshot. Raises DatasetBusy where it is held."""
+    async def destroy_snapshot(self, path: str, guid: Guid, unless: Unless | None = None) -> None:
+        """Destroys one snapshot. Raises DatasetBusy where it is held, or needed."""
         async with self._locked(path):
+            await blocking(directory_change.require_unheld, self._layout, path, guid)
+            if unless is not None and await unless():
+                raise DatasetBusy(f"snapshot {guid} is needed", path=path, guid=guid)
             await blocking(directory_change.destroy_snapshot, self._layout, path, guid)
 
     async def trim(self, path: str) -> None:

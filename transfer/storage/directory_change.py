@@ -10,7 +10,7 @@ from transfer.errors import DatasetBusy, DatasetMissing
 from transfer.model import Guid
 from transfer.storage.directory_basis import alone
 from transfer.storage.directory_known import forget_look
-from transfer.storage.directory_layout import BUILDING, GOING, PASSABLE, Layout
+from transfer.storage.directory_layout import BUILDING, GOING, PASSABLE, Layout, Located
 from transfer.tree.remove import remove_tree
 
 
@@ -64,15 +64,23 @@ def trim(layout: Layout, path: str) -> None:
             remove_tree(os.path.join(snapshots, name))
 
 
-def destroy_snapshot(layout: Layout, path: str, guid: Guid) -> None:
-    """Destroys a snapshot; one that is gone is fine, and one that clones were made from.
-    Raises DatasetBusy where it is held or being read."""
+def require_unheld(layout: Layout, path: str, guid: Guid) -> Located | None:
+    """A dataset's snapshot, None where it is gone. Raises DatasetBusy where it is held."""
     found = layout.find(guid)
     if found is None or found.path != path:
-        return
+        return None
     holds = layout.holds(path, found.name)
     if holds:
         raise DatasetBusy(f"{path}@{found.name} is held", path=path, holds=holds)
+    return found
+
+
+def destroy_snapshot(layout: Layout, path: str, guid: Guid) -> None:
+    """Destroys a snapshot; one that is gone is fine, and one that clones were made from.
+    Raises DatasetBusy where it is held or being read."""
+    found = require_unheld(layout, path, guid)
+    if found is None:
+        return
     snapshots = os.path.dirname(found.directory)
     with alone(found):
         remove_tree(os.path.join(snapshots, GOING + found.name))

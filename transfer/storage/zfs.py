@@ -29,7 +29,7 @@ from transfer.errors import (
 )
 from transfer.model import Capacity, Dataset, Forest, Guid, Look, Snapshot, Step, Traits
 from transfer.storage import zfs_text, zfs_traits
-from transfer.storage.base import OnBytes
+from transfer.storage.base import OnBytes, Unless
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import ASK_SECONDS, Zfs
 from transfer.storage.zfs_intake import ZfsIntake
@@ -324,7 +324,7 @@ class ZfsStorage(ZfsTree):
                 raise DatasetBusy(f"{path} is no clone of it any more", dataset=path, guid=guid)
             await self._zfs.do("promote", self._zfs.name(path))
 
-    async def destroy_snapshot(self, path: str, guid: Guid) -> None:
+    async def destroy_snapshot(self, path: str, guid: Guid, unless: Unless | None = None) -> None:
         async with locked(self._lock_dir, path):
             dataset = await self._zfs.find(path)
             snapshots = dataset.snapshots if dataset else ()
@@ -333,6 +333,8 @@ class ZfsStorage(ZfsTree):
                 return
             if snapshot.holds:
                 raise DatasetBusy(f"{path}@{snapshot.name} is held", dataset=path, guid=guid)
+            if unless is not None and await unless():
+                raise DatasetBusy(f"{path}@{snapshot.name} is needed", dataset=path, guid=guid)
             await self._receiver.destroy(dataset, snapshot)
 
     async def trim(self, path: str) -> None:

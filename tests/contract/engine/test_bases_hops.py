@@ -73,7 +73,7 @@ class Chain:
             assert result["strategy"] in ("incremental", "content-diff")
             hops.append(int(str(result["bytes_logical"])))
             await self._log(copy, number)
-            await self.collect()
+            await self.collect(copy)
         self.days.append(Day(number, changed, hops))
 
     async def _write(self, number: int) -> int:
@@ -100,9 +100,11 @@ class Chain:
         """The dataset of prod's live generation."""
         return self.world.path(await self.world.get(self.prod.id))
 
-    async def collect(self) -> None:
-        for place in self.world.places:
-            await self.world.collector(place).run(now())
+    async def collect(self, copy: Container) -> None:
+        """On the copy's server and on its source's."""
+        source = await self.world.get(copy.source_container_id or "")
+        for server_id in (source.server_id, copy.server_id):
+            await self.world.collector(self.world.place(server_id)).run(now())
 
     def table(self) -> str:
         """Every day's costs, for the message of a failure."""
@@ -127,7 +129,6 @@ async def test_the_second_hop_costs_what_prod_has_changed(world: World) -> None:
     for place in world.places:
         await world.settle(place)
         assert await world.findings(place) == []
-    print(chain.table())
 
 
 async def removed(chain: Chain, number: int) -> None:

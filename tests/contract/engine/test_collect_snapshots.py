@@ -8,6 +8,7 @@ from daemon.model import Container, UserSnapshot, new_id, now, snapshot_name, sn
 from daemon.states import Move
 from daemon.store import snapshots, user_snapshots
 from tests.engine_world import Link, Place, World
+from transfer.storage.base import Unless
 
 
 async def write(world: World, container: Container, text: str) -> None:
@@ -182,27 +183,26 @@ async def test_collect_notes_what_each_listed_snapshot_takes(
 
 
 class Meanwhile(Link):
-    """A storage beside which a snapshot is listed before another one is destroyed."""
+    """A storage beside which a snapshot is listed while it is about to be destroyed."""
 
     world: World
     entry: UserSnapshot
 
-    async def destroy_snapshot(self, path: str, guid: str) -> None:
-        async with self.world.db.write() as tx:
-            if not await user_snapshots.get(tx, self.entry.container_id, self.entry.id):
+    async def destroy_snapshot(self, path: str, guid: str, unless: Unless) -> None:
+        if guid == self.entry.guid:
+            async with self.world.db.write() as tx:
                 await user_snapshots.insert(tx, self.entry)
-        await self._storage.destroy_snapshot(path, guid)
+        await self._storage.destroy_snapshot(path, guid, unless)
 
 
 async def test_what_is_listed_after_the_look_stays(world: World, source: Container) -> None:
-    """It was taken before the collector looked at the storage, and held after; by the time of
-    the deed it is listed and no longer held."""
-    first, second = await taken(world, source, "one", "two")
-    for entry in (first, second):
-        await world.delete_snapshot(entry)
+    """The collector saw it when it was just taken, not held yet and not listed; when it comes to
+    the deed, the job has held it, listed it and let go of it."""
+    (only,) = await taken(world, source, "one")
+    await world.delete_snapshot(only)
     storage = Meanwhile(world.here.storage)
-    storage.world, storage.entry = world, first
-    done = [deed.guid for deed in await world.collector(world.here, storage=storage).run(now())]
-    assert second.guid in done
-    assert first.guid not in done
-    assert first.guid in await guids(world, world.here)
+    storage.world, storage.entry = world, only
+    done = await world.collector(world.here, storage=storage).run(now())
+    assert only.guid not in {deed.guid for deed in done}
+    assert only.guid in await guids(world, world.here)
+    assert await world.listed(source) == [only]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -13,7 +14,17 @@ import pytest
 from daemon import doctor
 from daemon.actions import ACTIONS
 from daemon.doctor import Finding
-from daemon.model import Container, DatasetRow, JobType, Role, hold_tag, new_id, now
+from daemon.model import (
+    Container,
+    DatasetRow,
+    JobType,
+    Role,
+    Status,
+    hold_tag,
+    mirror_path,
+    new_id,
+    now,
+)
 from daemon.states import Move
 from daemon.store import datasets, holdings, jobs
 from tests.engine_world import World
@@ -76,6 +87,84 @@ async def test_a_dataset_without_a_row_that_is_held_is_declined(
         await holdings.add(tx, job.id, world.here.id)
     assert await mended(world) == [False]
     assert path in (await world.forest(world.here)).datasets
+
+
+async def test_a_dataset_without_a_row_that_is_needed_is_declined(
+    world: World, source: Container
+) -> None:
+    """It may be all that is left of a snapshot that somebody lists."""
+    entry = await world.snapshot(source)
+    path = world.path(source)
+    async with world.db.write() as tx:
+        await datasets.delete(tx, source.generation_id or "")
+    (found,) = await examine(world)
+    assert (found.code, found.subject) == ("DATASET_UNKNOWN", path)
+    assert "needed" in found.message
+    assert await mended(world) == [False]
+    assert (await world.forest(world.here)).find(entry.guid) is not None
+
+
+async def test_what_a_collector_was_killed_over_is_no_finding(
+    world: World, source: Container
+) -> None:
+    """It moves a generation whose container is gone before it says so in the catalogue."""
+    await world.remove(source)
+    async with world.db.read() as tx:
+        (orphan,) = [
+            row
+            for row in await datasets.on_server(tx, world.here.id)
+            if row.role is Role.GENERATION
+        ]
+    await world.here.storage.retire(orphan.path, mirror_path(orphan.id))
+    assert await codes(world) == []
+    await world.settle(world.here)
+    assert await codes(world) == []
+
+
+async def test_what_is_not_ours_is_in_nobodys_way(world: World, source: Container) -> None:
+    """Wherever it lies and whatever it is called; what is made or removed has a dot, and a
+    filesystem of its own has its lost files."""
+    root = Path(world.here.config.storage.root)
+    strange = [f"containers/{source.id}/by hand", "containers/notes", "mirrors/a b", "mirrors/old"]
+    for name in (*strange, "lost+found", ".tmp-probe"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "README").write_text("a file")
+    (root / "containers" / "file").write_text("another")
+    expected = sorted([*strange, "README", "containers/file"])
+    assert await codes(world) == [("DATASET_FOREIGN", path) for path in expected]
+    assert await mended(world) == [False] * len(expected)
+    await world.snapshot(source)
+    await world.settle(world.here)
+    assert all((root / path).exists() for path in expected)
+
+
+async def test_a_container_that_is_stopped_needs_no_process(
+    world: World, source: Container
+) -> None:
+    Path(world.here.config.storage.mount_root, source.id, "current").unlink()
+    assert await codes(world) == [("PROCESS_MISSING", source.id)]
+    await world.change(source, status=Status.STOPPED)
+    assert await codes(world) == []
+
+
+async def test_a_container_with_a_job_is_the_jobs(world: World, source: Container) -> None:
+    Path(world.here.config.storage.mount_root, source.id, "current").unlink()
+    job = await world.queue(JobType.RESTART, source)
+    assert await codes(world) == []
+    await world.carry_out(job)
+    assert await codes(world) == [("PROCESS_MISSING", source.id)]
+
+
+async def test_findings_as_text(
+    world: World, source: Container, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await asyncio.to_thread(doctor.run, world.here.config, False, False) == 0
+    assert capsys.readouterr().out == "no findings\n"
+    path = world.path(source)
+    await world.here.storage.unmount(path)
+    assert await asyncio.to_thread(doctor.run, world.here.config, True, False) == 1
+    line = capsys.readouterr().out
+    assert line == f"GENERATION_UNMOUNTED  {path}: a live generation is unmounted (repaired)\n"
 
 
 async def test_a_row_without_its_dataset(world: World, source: Container) -> None:

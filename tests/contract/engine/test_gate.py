@@ -24,7 +24,9 @@ from transfer.peer.messages import (
     Release,
     Send,
     TakeSnapshot,
+    TreeChunkLists,
     TreeChunks,
+    TreeNodes,
 )
 
 
@@ -68,6 +70,8 @@ class Door:
             GetSize(job, step),
             GetTreeRoot(job, guid),
             Send(job, "auto", 0, step),
+            TreeNodes(job, "auto", 0, guid, ()),
+            TreeChunkLists(job, "auto", 0, guid, ()),
             TreeChunks(job, "auto", 0, guid, ()),
         ]
 

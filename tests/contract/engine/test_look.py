@@ -81,6 +81,15 @@ async def test_a_copy_follows_its_source(place: World, prod: Container) -> None:
     assert source.updated_at <= after.updated_at
 
 
+async def test_a_job_notices_without_a_look(place: World, prod: Container) -> None:
+    copied = await place.copy(prod)
+    await write(place, prod, "later")
+    await place.sync(copied)
+    source, after = await place.get(prod.id), await place.get(copied.id)
+    assert source.updated_at == after.updated_at == after.last_synced_at
+    assert source.updated_at > copied.updated_at
+
+
 async def test_a_copys_own_writes_do_not_move_it(place: World, prod: Container) -> None:
     copied = await place.copy(prod)
     await write(place, copied, "local")

@@ -74,7 +74,9 @@ ANSWERS: Mapping[tuple[str, str], Documented] = {
     ),
     ("GET", _SNAPSHOTS): Documented(schemas.SnapshotList),
     ("POST", _SNAPSHOTS): Documented(
-        schemas.ContainerSnapshot, (*WAITING, IdempotencyInProgress), has_job=True
+        schemas.ContainerSnapshot,
+        (*WAITING, ResourceNotFound, IdempotencyInProgress),
+        has_job=True,
     ),
     ("PATCH", _SNAPSHOT): Documented(schemas.Restored, WAITING, has_job=True),
     ("PATCH", f"{_SNAPSHOT}/alias"): Documented(schemas.ContainerSnapshot, (StateConflict,)),

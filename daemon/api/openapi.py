@@ -19,6 +19,7 @@ from daemon.api.errors import (
     ApiError,
     ContainerNotFound,
     ExpiredToken,
+    IdempotencyKeyReused,
     InsufficientPermissions,
     InternalError,
     InvalidId,
@@ -33,6 +34,7 @@ from daemon.api.errors import (
     ValidationFailed,
 )
 from daemon.api.fields import NULL, ObjectId, SnapshotReference
+from daemon.api.idempotency import HEADER, KEY_PATTERN, REPLAYED
 from daemon.api.routing import BASE_PATH, AnyRoute
 from daemon.api.schemas import Failure
 from daemon.api.telemetry import running_version
@@ -135,6 +137,10 @@ def _headers_given(route: AnyRoute) -> Iterator[Json]:
     if ANSWERS[route.method, route.path].data is None:
         text = "The id of the last event that was seen: the stream goes on after it"
         yield {"name": "Last-Event-ID", "in": "header", "description": text, "schema": _STRING}
+    if route.method == "POST":
+        text = "Asked again with the same key, within a day, it is done once and answered alike"
+        schema = {**_STRING, "pattern": f"^{KEY_PATTERN}$"}
+        yield {"name": HEADER, "in": "header", "description": text, "schema": schema}
 
 
 def _responses(route: AnyRoute) -> Json:
@@ -143,7 +149,7 @@ def _responses(route: AnyRoute) -> Json:
     for refusal in _refusals(route, answer):
         by_status[refusal.status].append(refusal)
     refused = {str(status): _refused(status, by_status[status]) for status in sorted(by_status)}
-    return {**_success(answer), **refused}
+    return {**_success(route, answer), **refused}
 
 
 def _refusals(route: AnyRoute, answer: Documented) -> Iterator[type[ApiError]]:
@@ -156,6 +162,8 @@ def _refusals(route: AnyRoute, answer: Documented) -> Iterator[type[ApiError]]:
         yield ResourceNotFound
     if route.method != "GET":
         yield from (PayloadTooLarge, UnsupportedMediaType)
+    if route.method == "POST":
+        yield IdempotencyKeyReused
 
 
 def missing(path: str) -> type[ApiError]:
@@ -165,7 +173,7 @@ def missing(path: str) -> type[ApiError]:
     return ContainerNotFound if path.startswith("/containers/") else ResourceNotFound
 
 
-def _success(answer: Documented) -> Json:
+def _success(route: AnyRoute, answer: Documented) -> Json:
     if answer.data is None:
         stream = {"text/event-stream": {"schema": _STRING}}
         ended = (
@@ -183,6 +191,9 @@ def _success(answer: Documented) -> Json:
         "additionalProperties": False,
     }
     headers = _header("Location", "The job's path") if answer.has_job else {}
+    if route.method == "POST":
+        text = f"`true` where the request came with its {HEADER} before"
+        headers |= {name: {"description": text, "schema": _STRING} for name in REPLAYED}
     description = HTTPStatus(answer.status).phrase
     success = {"description": description, "headers": headers, "content": _json(schema)}
     return {str(answer.status): success}

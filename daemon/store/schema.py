@@ -1,4 +1,4 @@
-"""The tables, and how values stand in their columns.
+"""The tables.
 
 A table has exactly the columns that its dataclass in `daemon.model` has fields (`rows.py` relies
 on that). Where a row hangs on a server, it goes with it. What outlives a container (its jobs,
@@ -7,120 +7,42 @@ datasets and snapshots) names it without a foreign key.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     Column,
-    Dialect,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
-    TypeDecorator,
     and_,
 )
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import TypeEngine
 
 from daemon.model import BESIDE, JobState, JobType, Role, Status
+from daemon.store.columns import (
+    COUNTED,
+    JSON_OR_NULL,
+    JsonTuple,
+    UtcTime,
+    Word,
+    may,
+    must,
+    of,
+    of_server,
+    part_of,
+    primary,
+)
 
 REVISION = "0005"
 """The newest file of `migrations/versions`; a catalogue with another one is refused."""
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 """The states of a job that has not ended."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware time, kept as whole milliseconds since 1970."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        return None if value is None else (value - _EPOCH) // _MILLISECOND
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else _EPOCH + value * _MILLISECOND
-
-
-class Word(TypeDecorator[StrEnum]):
-    """A member of an enum, kept as its text."""
-
-    impl = Text
-    cache_ok = True
-
-    def __init__(self, words: type[StrEnum]) -> None:
-        super().__init__()
-        self.words = words
-
-    def process_bind_param(self, value: StrEnum | None, dialect: Dialect) -> str | None:
-        return None if value is None else self.words(value).value
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
-        return None if value is None else self.words(value)
-
-
-JSON_OR_NULL = JSON(none_as_null=True)
-
-
-class JsonTuple(TypeDecorator[tuple[object, ...]]):
-    """A tuple of JSON values."""
-
-    impl = JSON_OR_NULL
-    cache_ok = True
-
-    def process_result_value(
-        self, value: list[object] | None, dialect: Dialect
-    ) -> tuple[object, ...] | None:
-        return None if value is None else tuple(value)
-
-
-Kind = type[TypeEngine[Any]] | TypeEngine[Any]
-
-# SQLite counts up only what it calls INTEGER.
-_COUNTED = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _must(name: str, kind: Kind) -> Column[Any]:
-    return Column(name, kind, nullable=False)
-
-
-def _may(name: str, kind: Kind) -> Column[Any]:
-    return Column(name, kind, nullable=True)
-
-
-def _key(name: str = "id") -> Column[str]:
-    return Column(name, Text, primary_key=True)
-
-
-def _of(table: str, name: str, *, key: bool = False) -> Column[str]:
-    """A reference that keeps the row that it names."""
-    return Column(name, Text, ForeignKey(f"{table}.id"), nullable=False, primary_key=key)
-
-
-def _of_server(name: str = "server_id", *, key: bool = False) -> Column[str]:
-    """A reference to a server whose removal takes this row with it."""
-    kept = ForeignKey("servers.id", ondelete="CASCADE")
-    return Column(name, Text, kept, nullable=False, primary_key=key)
-
-
-def _part_of(table: str, name: str) -> Column[str]:
-    """A reference, in the key, to the row that this one is a part of and goes with."""
-    kept = ForeignKey(f"{table}.id", ondelete="CASCADE")
-    return Column(name, Text, kept, primary_key=True)
-
 
 metadata = MetaData(
     naming_convention={
@@ -134,228 +56,228 @@ metadata = MetaData(
 servers = Table(
     "servers",
     metadata,
-    _key(),
-    _must("name", Text),
-    _must("peer_address", Text),
-    _must("peer_key", Text),
-    _must("backend", Text),
-    _must("domain", Text),
-    _must("facts", JSON_OR_NULL),
-    _must("max_containers", Integer),
-    _must("total_bytes", BigInteger),
-    _must("used_bytes", BigInteger),
-    _must("available_bytes", BigInteger),
-    _must("secret_fingerprint", Text),
-    _must("sealing_fingerprint", Text),
-    _must("created_at", UtcTime),
-    _may("last_heartbeat_at", UtcTime),
+    primary(),
+    must("name", Text),
+    must("peer_address", Text),
+    must("peer_key", Text),
+    must("backend", Text),
+    must("domain", Text),
+    must("facts", JSON_OR_NULL),
+    must("max_containers", Integer),
+    must("total_bytes", BigInteger),
+    must("used_bytes", BigInteger),
+    must("available_bytes", BigInteger),
+    must("secret_fingerprint", Text),
+    must("sealing_fingerprint", Text),
+    must("created_at", UtcTime),
+    may("last_heartbeat_at", UtcTime),
 )
 
 users = Table(
     "users",
     metadata,
-    _key(),
-    _must("banned", Boolean),
-    _may("revoked_at", UtcTime),
-    _must("created_at", UtcTime),
+    primary(),
+    must("banned", Boolean),
+    may("revoked_at", UtcTime),
+    must("created_at", UtcTime),
 )
 
 projects = Table(
     "projects",
     metadata,
-    _key(),
-    _of("users", "owner_id"),
-    _must("name", Text),
-    _must("alias", Text),
-    _must("created_at", UtcTime),
+    primary(),
+    of("users", "owner_id"),
+    must("name", Text),
+    must("alias", Text),
+    must("created_at", UtcTime),
 )
 
 containers = Table(
     "containers",
     metadata,
-    _key(),
-    _of("projects", "project_id"),
-    _of("users", "owner_id"),
-    _of_server(),
-    _must("name", Text),
-    _must("status", Word(Status)),
-    _may("status_reason", Text),
-    _may("source_container_id", Text),
-    _may("source_snapshot", Text),
-    _may("generation_id", Text),
-    _may("taken_guid", Text),
-    _may("command", JsonTuple),
-    _must("environment_vars", JSON_OR_NULL),
-    _must("resources", JSON_OR_NULL),
-    _may("container_image", Text),
-    _may("container_image_id", Text),
-    _may("color", Text),
-    _may("comment", Text),
-    _must("flags", JSON_OR_NULL),
-    _must("autostart", Boolean),
-    _may("ssh_public_key", Text),
-    _may("ssh_key_id", Text),
-    _may("ssh_private_sealed", LargeBinary),
-    _must("ssh_private_fetched", Boolean),
-    _must("copy_firewall_rules", Boolean),
-    _must("copy_network_rules", Boolean),
-    _must("firewall_rules", JsonTuple),
-    _must("network_rules", JsonTuple),
-    _may("sync_schedule", Text),
-    _may("exit_code", Integer),
-    _must("referenced_bytes", BigInteger),
-    _must("unique_bytes", BigInteger),
-    _must("created_at", UtcTime),
-    _must("updated_at", UtcTime),
-    _may("last_synced_at", UtcTime),
+    primary(),
+    of("projects", "project_id"),
+    of("users", "owner_id"),
+    of_server(),
+    must("name", Text),
+    must("status", Word(Status)),
+    may("status_reason", Text),
+    may("source_container_id", Text),
+    may("source_snapshot", Text),
+    may("generation_id", Text),
+    may("taken_guid", Text),
+    may("command", JsonTuple),
+    must("environment_vars", JSON_OR_NULL),
+    must("resources", JSON_OR_NULL),
+    may("container_image", Text),
+    may("container_image_id", Text),
+    may("color", Text),
+    may("comment", Text),
+    must("flags", JSON_OR_NULL),
+    must("autostart", Boolean),
+    may("ssh_public_key", Text),
+    may("ssh_key_id", Text),
+    may("ssh_private_sealed", LargeBinary),
+    must("ssh_private_fetched", Boolean),
+    must("copy_firewall_rules", Boolean),
+    must("copy_network_rules", Boolean),
+    must("firewall_rules", JsonTuple),
+    must("network_rules", JsonTuple),
+    may("sync_schedule", Text),
+    may("exit_code", Integer),
+    must("referenced_bytes", BigInteger),
+    must("unique_bytes", BigInteger),
+    must("created_at", UtcTime),
+    must("updated_at", UtcTime),
+    may("last_synced_at", UtcTime),
 )
 
 jobs = Table(
     "jobs",
     metadata,
-    _key(),
-    _must("type", Word(JobType)),
-    _must("state", Word(JobState)),
-    _must("container_id", Text),
-    _must("server_id", Text),
-    _must("user_id", Text),
-    _must("sequence", BigInteger),
-    _may("source_container_id", Text),
-    _must("params", JSON_OR_NULL),
-    _must("checkpoint", JSON_OR_NULL),
-    _may("step", Text),
-    _must("attempt", Integer),
-    _must("cancel_requested", Boolean),
-    _must("progress", JSON_OR_NULL),
-    _may("result", JSON_OR_NULL),
-    _may("error", JSON_OR_NULL),
-    _may("not_before", UtcTime),
-    _may("lease_until", UtcTime),
-    _must("created_at", UtcTime),
-    _may("started_at", UtcTime),
-    _may("finished_at", UtcTime),
+    primary(),
+    must("type", Word(JobType)),
+    must("state", Word(JobState)),
+    must("container_id", Text),
+    must("server_id", Text),
+    must("user_id", Text),
+    must("sequence", BigInteger),
+    may("source_container_id", Text),
+    must("params", JSON_OR_NULL),
+    must("checkpoint", JSON_OR_NULL),
+    may("step", Text),
+    must("attempt", Integer),
+    must("cancel_requested", Boolean),
+    must("progress", JSON_OR_NULL),
+    may("result", JSON_OR_NULL),
+    may("error", JSON_OR_NULL),
+    may("not_before", UtcTime),
+    may("lease_until", UtcTime),
+    must("created_at", UtcTime),
+    may("started_at", UtcTime),
+    may("finished_at", UtcTime),
 )
 
 events = Table(
     "events",
     metadata,
-    Column("id", _COUNTED, primary_key=True, autoincrement=True),
-    _must("at", UtcTime),
-    _must("kind", Text),
-    _may("container_id", Text),
-    _may("job_id", Text),
-    _may("user_id", Text),
-    _must("data", JSON_OR_NULL),
+    Column("id", COUNTED, primary_key=True, autoincrement=True),
+    must("at", UtcTime),
+    must("kind", Text),
+    may("container_id", Text),
+    may("job_id", Text),
+    may("user_id", Text),
+    must("data", JSON_OR_NULL),
     sqlite_autoincrement=True,  # the id of a purged event is never given again
 )
 
 datasets = Table(
     "datasets",
     metadata,
-    _key(),
-    _of_server(),
-    _must("role", Word(Role)),
-    _must("generation_id", Text),
-    _must("path", Text),
-    _may("container_id", Text),
-    _may("job_id", Text),
-    _must("ready", Boolean),
-    _must("retired", Boolean),
-    _must("trimmed", Boolean),
-    _may("settled_guid", Text),
-    _may("origin_guid", Text),
-    _may("storage_name", Text),
-    _may("rootfs", Text),
-    _must("created_at", UtcTime),
+    primary(),
+    of_server(),
+    must("role", Word(Role)),
+    must("generation_id", Text),
+    must("path", Text),
+    may("container_id", Text),
+    may("job_id", Text),
+    must("ready", Boolean),
+    must("retired", Boolean),
+    must("trimmed", Boolean),
+    may("settled_guid", Text),
+    may("origin_guid", Text),
+    may("storage_name", Text),
+    may("rootfs", Text),
+    must("created_at", UtcTime),
 )
 
 snapshots = Table(
     "snapshots",
     metadata,
-    _key(),
-    _of_server(),
-    _must("generation_id", Text),
-    _must("container_id", Text),
-    _must("job_id", Text),
-    _must("sequence", BigInteger),
-    _may("guid", Text),
-    _may("taken_at", UtcTime),
+    primary(),
+    of_server(),
+    must("generation_id", Text),
+    must("container_id", Text),
+    must("job_id", Text),
+    must("sequence", BigInteger),
+    may("guid", Text),
+    may("taken_at", UtcTime),
 )
 
 user_snapshots = Table(
     "user_snapshots",
     metadata,
-    _part_of("containers", "container_id"),
-    _key(),
-    _must("name", Text),
-    _must("guid", Text),
-    _must("sequence", BigInteger),
-    _must("created_at", UtcTime),
-    _may("alias", Text),
-    _may("last_used_at", UtcTime),
-    _may("expires_at", UtcTime),
-    _must("inherited", Boolean),
-    _must("dropped", Boolean),
-    _must("referenced_bytes", BigInteger),
-    _must("unique_bytes", BigInteger),
-    _must("inconsistent_files", Integer),
+    part_of("containers", "container_id"),
+    primary(),
+    must("name", Text),
+    must("guid", Text),
+    must("sequence", BigInteger),
+    must("created_at", UtcTime),
+    may("alias", Text),
+    may("last_used_at", UtcTime),
+    may("expires_at", UtcTime),
+    must("inherited", Boolean),
+    must("dropped", Boolean),
+    must("referenced_bytes", BigInteger),
+    must("unique_bytes", BigInteger),
+    must("inconsistent_files", Integer),
 )
 
 looks = Table(
     "looks",
     metadata,
-    _part_of("containers", "container_id"),
-    _may("asked_at", UtcTime),
-    _may("looked_at", UtcTime),
-    _may("written_at", UtcTime),
+    part_of("containers", "container_id"),
+    may("asked_at", UtcTime),
+    may("looked_at", UtcTime),
+    may("written_at", UtcTime),
 )
 
 idempotency = Table(
     "idempotency",
     metadata,
-    _part_of("users", "user_id"),
-    _key("method"),
-    _key("path"),
-    _key("key"),
-    _must("request_hash", Text),
-    _must("created_at", UtcTime),
-    _may("job_id", Text),
-    _may("answer", JSON_OR_NULL),
+    part_of("users", "user_id"),
+    primary("method"),
+    primary("path"),
+    primary("key"),
+    must("request_hash", Text),
+    must("created_at", UtcTime),
+    may("job_id", Text),
+    may("answer", JSON_OR_NULL),
     Index(None, "created_at"),
 )
 
-strata = Table("strata", metadata, _part_of("datasets", "dataset_id"), _key("generation_id"))
+strata = Table("strata", metadata, part_of("datasets", "dataset_id"), primary("generation_id"))
 
 bases = Table(
     "bases",
     metadata,
-    _key("source_container_id"),
-    _key("generation_id"),
-    _of_server("holder", key=True),
-    _of_server("peer", key=True),
-    _must("guid", Text),
+    primary("source_container_id"),
+    primary("generation_id"),
+    of_server("holder", key=True),
+    of_server("peer", key=True),
+    must("guid", Text),
 )
 
-holdings = Table("holdings", metadata, _of_server(key=True), _key("job_id"))
+holdings = Table("holdings", metadata, of_server(key=True), primary("job_id"))
 
 leases = Table(
     "leases",
     metadata,
-    _of_server(key=True),
-    _key("generation_id"),
-    _must("job_id", Text),
-    _must("attempt", Integer),
+    of_server(key=True),
+    primary("generation_id"),
+    must("job_id", Text),
+    must("attempt", Integer),
 )
 
 unneeded = Table(
     "unneeded",
     metadata,
-    _of_server(key=True),
-    _key("thing"),
-    _must("since", UtcTime),
+    of_server(key=True),
+    primary("thing"),
+    must("since", UtcTime),
 )
 
-counter = Table("counter", metadata, _key("name"), _must("value", BigInteger))
+counter = Table("counter", metadata, primary("name"), must("value", BigInteger))
 
 
 def _unique(name: str, rule: str, *columns: Column[Any]) -> None:

@@ -75,6 +75,18 @@ class Api:
         data, _ = await self._ask(method, path, body)
         return data
 
+    async def once(self, path: str, key: str, **body: object) -> tuple[Json, str, bool]:
+        """POSTs with an Idempotency-Key: the data, the job's id, and whether it is a replay.
+        Raises Refused."""
+        headers = {"Idempotency-Key": key}
+        url = self._url + path
+        async with self._session.post(url, json=body or None, headers=headers) as response:
+            answer = await response.json()
+            if response.status >= 400:
+                raise Refused(response.status, answer)
+            job_id = response.headers["Location"].rpartition("/")[2]
+            return answer["data"], job_id, "Idempotency-Replayed" in response.headers
+
     async def _ask(self, method: str, path: str, body: Json) -> tuple[Json, str]:
         async with self._session.request(method, self._url + path, json=body or None) as response:
             answer = await response.json()

@@ -95,11 +95,11 @@ async def plant_beside(daemon: Daemon) -> None:
     Path(config.auth.secret_file).write_text("another secret of thirty-two bytes or more")
 
 
-async def test_doctor_beside_a_daemon_and_without(cluster: Cluster, tmp_path: Path) -> None:
+async def test_doctor_beside_a_daemon_and_without(cluster: Cluster) -> None:
     (daemon,) = cluster.daemons
     settings = load(str(daemon.config_path), {}).storage
     storage = await open_storage(
-        settings.backend, settings.root, settings.mount_root, str(tmp_path)
+        settings.backend, settings.root, settings.mount_root, str(daemon.state_dir)
     )
     trees.make(cluster.tree("tree"), files=5, big_bytes=10_000, sparse_bytes=1 << 20)
     assert await says(daemon) == (0, {})

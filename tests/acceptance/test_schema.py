@@ -51,11 +51,9 @@ ENDPOINTS = [
     for route in sorted(ROUTES, key=lambda route: route.method == "DELETE")
     if route.path != ENDLESS
 ]
-UNLUCKY = {
-    "GET /containers/{id}/ssh-private-key": {200, 404, 410},
-    "POST /jobs/{id}/cancel": {200, 409},
-}
-"""What shows that a case got as far as it can, where that need not be a success."""
+FAR = {200, 201, 204, 409, 410}
+"""What shows that a case got past all that chance never hits; in which state it finds what it
+names is chance too."""
 
 
 @dataclass
@@ -148,8 +146,7 @@ def test_every_answer_is_documented(ground: Ground, endpoint: str) -> None:
         )
         quiet(run(ask))()
     assert answers.total() >= len(MODES) * CASES_EACH
-    lucky = UNLUCKY.get(endpoint, {200, 201, 204})
-    assert lucky & answers.keys(), f"no case got far: {answers}"
+    assert FAR & answers.keys(), f"no case got far: {answers}"
 
 
 def aim(case: Case, known: dict[str, list[str]], number: int) -> None:
@@ -165,6 +162,8 @@ def aim(case: Case, known: dict[str, list[str]], number: int) -> None:
     if is_valid(case, ParameterLocation.BODY) and isinstance(case.body, dict):
         if "project_id" in case.body:
             case.body = {**case.body, "image": None, "source_path": ""}
+        if "rules" in case.body and number % 2:
+            case.body = {"rules": []}
         case.body = {
             name: pick(name) if name in known and value is not None and name != "name" else value
             for name, value in case.body.items()

@@ -228,30 +228,6 @@ async def test_a_hold_keeps_a_snapshot(storage: Storage, tree: Path) -> None:
     await storage.release([snapshot.guid], TAG)
 
 
-async def test_what_is_needed_in_the_last_moment_stays(storage: Storage, tree: Path) -> None:
-    """It is asked when nobody holds it, and nobody can take it again before it is gone."""
-    path = await live(storage, tree)
-    snapshot = await storage.snapshot(path, new_name(), TAG)
-    answers, retaken = [False, True], []
-
-    async def needed() -> bool:
-        retaken.append(asyncio.create_task(storage.snapshot(path, new_name(), TAG)))
-        return answers.pop()
-
-    with pytest.raises(DatasetBusy):
-        await storage.destroy_snapshot(path, snapshot.guid, needed)
-    assert retaken == [], "it is held"
-    await storage.release([snapshot.guid], TAG)
-    with pytest.raises(DatasetBusy):
-        await storage.destroy_snapshot(path, snapshot.guid, needed)
-    assert (await retaken.pop()).guid == snapshot.guid
-    await storage.release([snapshot.guid], TAG)
-    await storage.destroy_snapshot(path, snapshot.guid, needed)
-    (again,) = await asyncio.gather(*retaken)
-    assert again.guid != snapshot.guid
-    assert [one.guid for one in (await storage.forest()).snapshots() if one.holds] == [again.guid]
-
-
 async def test_a_hold_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
     path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
     snapshot = await storage.snapshot(path, new_name(), TAG)

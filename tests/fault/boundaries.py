@@ -27,7 +27,7 @@ LANES = 8
 WIDE: Settings = {
     "server": {"max_containers": 10_000},
     "transfer": {"max_concurrent": LANES, "exporters": 1, "collect_grace_seconds": 0},
-    "timing": {"heartbeat_seconds": 1, "server_lost_seconds": 60, "sweep_seconds": 1},
+    "timing": {"heartbeat_seconds": 20, "server_lost_seconds": 600, "sweep_seconds": 1},
 }
 
 

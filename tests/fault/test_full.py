@@ -29,7 +29,7 @@ LITTLE_BYTES = 1 << 20
 MORE_BYTES = 12 << 20
 
 AT_THE_SWITCH = {
-    "clone": "before generations._register 1",
+    "clone": "after remember generation generation_of 1",
     "commit": "before step switch 1",
 }
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,8 @@ TREE_BYTES = 10 << 20
 CATALOGUE_BYTES = 16 << 20
 REFUSED_SECONDS = 60.0
 POLL_SECONDS = 0.05
+
+_numbers = count()
 
 
 @contextlib.contextmanager
@@ -39,7 +42,7 @@ async def until_refused(api: Api) -> None:
     async with asyncio.timeout(REFUSED_SECONDS):
         while True:
             try:
-                await api.call("POST", "/projects", name="p" * 60)
+                await api.call("POST", "/projects", name=f"project {next(_numbers)}")
             except Refused as refused:
                 assert (refused.status, refused.code) == (503, "SERVICE_UNAVAILABLE")
                 return
@@ -50,7 +53,7 @@ async def until_taken(api: Api) -> None:
     async with asyncio.timeout(REFUSED_SECONDS):
         while True:
             try:
-                await api.call("POST", "/projects", name="there is room")
+                await api.call("POST", "/projects", name=f"project {next(_numbers)}")
             except Refused as refused:
                 assert (refused.status, refused.code) == (503, "SERVICE_UNAVAILABLE")
                 await asyncio.sleep(POLL_SECONDS)

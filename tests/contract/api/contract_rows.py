@@ -11,9 +11,11 @@ from api_world import KEYS, Reply
 from contract_stage import Stage
 
 from daemon.api.app import ROUTES
-from daemon.api.routing import AnyRoute
+from daemon.api.idempotency import HEADER
+from daemon.api.routing import BASE_PATH, AnyRoute
 from daemon.auth import Scope, issue
-from daemon.model import new_id, now
+from daemon.model import KeyedRow, new_id, now
+from daemon.store import idempotency
 
 Case = Callable[[Stage], Awaitable[Reply]]
 BODY_BYTES_MAX = 1 << 20
@@ -54,6 +56,8 @@ def every_row() -> Iterator[Row]:
         yield from _of_paths(route, endpoint)
         if route.method != "GET":
             yield from _of_bodies(route, endpoint)
+        if route.method == "POST":
+            yield from _of_keys(endpoint)
     for path in sorted({route.path for route in ROUTES}):
         method = next(m for m in METHODS if m not in _methods(path))
         other = f"{method} {path}"
@@ -163,3 +167,17 @@ def _of_bodies(route: AnyRoute, endpoint: str) -> Iterator[Row]:
     yield Row(endpoint, 415, "UNSUPPORTED_MEDIA_TYPE", partial(ask, **xml))
     if any(field.is_required() for field in route.body.model_fields.values()):
         yield Row(endpoint, 400, "VALIDATION_ERROR", partial(ask, data=b"{}"), "field-missing")
+
+
+def _of_keys(endpoint: str) -> Iterator[Row]:
+    async def reused(stage: Stage) -> Reply:
+        async with stage.world.db.write() as tx:
+            path = BASE_PATH + stage.request(endpoint)[1]
+            key = KeyedRow(stage.world.alice.id, "POST", path, "a-key", "another hash", now())
+            await idempotency.put(tx, key)
+        return await stage.ask(endpoint, headers={HEADER: "a-key"})
+
+    for why, key in (("empty", ""), ("long", "k" * 256), ("space", "a key"), ("letters", "\u00e9")):
+        ask = partial(Stage.ask, endpoint=endpoint, headers={HEADER: key})
+        yield Row(endpoint, 400, "VALIDATION_ERROR", ask, f"idempotency-key-{why}")
+    yield Row(endpoint, 422, "IDEMPOTENCY_KEY_REUSED", reused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,9 +13,12 @@ from contract_rows import Case, Row
 from contract_stage import NAME, Stage
 from played_engine import playing
 
+from daemon.api.idempotency import HEADER, request_hash
+from daemon.api.routing import BASE_PATH
 from daemon.keys import generate
-from daemon.model import Status, new_id
+from daemon.model import KeyedRow, Status, new_id, now
 from daemon.states import Move
+from daemon.store import idempotency, jobs
 
 CREATE = "POST /containers"
 LIST = "GET /containers"
@@ -303,6 +307,32 @@ async def ending(stage: Stage, move: Move, code: str | None = None) -> AsyncIter
         if code is not None:
             engine.error = {"code": code, "message": "so it is", "retryable": False}
         yield
+
+
+@row(SNAPSHOT, 409, "IDEMPOTENCY_IN_PROGRESS", "job")
+async def _(stage: Stage) -> Reply:
+    _, path, body = stage.request(SNAPSHOT)
+    use = (stage.world.alice.id, "POST", BASE_PATH + path, "a-first-key")
+    first = KeyedRow(*use, request_hash({}, body), now(), job_id=stage.job.id)
+    async with stage.world.db.write() as tx:
+        await idempotency.put(tx, first)
+    return await stage.ask(SNAPSHOT, headers={HEADER: first.key})
+
+
+@row(SNAPSHOT, 404, "RESOURCE_NOT_FOUND", "job")
+async def _(stage: Stage) -> Reply:
+    """The snapshot was deleted again before its answer was made."""
+    there = stage.world.there.id
+    container = await stage.container(server_id=there)
+    _, path, body = stage.request(SNAPSHOT)
+    asking = asyncio.create_task(stage.api.post(path.replace(stage.web.id, container.id), body))
+    job = None
+    while job is None:
+        await asyncio.sleep(0)
+        async with stage.world.db.write() as tx:
+            if job := await jobs.claim(tx, there, now(), stage.job.not_before or now()):
+                await jobs.move(tx, job, Move.SUCCEED, at=now())
+    return await asking
 
 
 def job_rows() -> Iterator[Row]:

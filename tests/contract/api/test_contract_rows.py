@@ -74,7 +74,9 @@ PAGES = {
         429 RATE_LIMITED
         507 INSUFFICIENT_STORAGE""",
     "GET /containers/{id}/snapshots": _SNAPSHOTS,
-    "POST /containers/{id}/snapshots": f"{_SNAPSHOTS} {_WAITING} 400 VALIDATION_ERROR",
+    "POST /containers/{id}/snapshots": f"""{_SNAPSHOTS} {_WAITING}
+        400 VALIDATION_ERROR
+        409 IDEMPOTENCY_IN_PROGRESS""",
     "PATCH /containers/{id}/snapshots/{name}": f"{_NAMED} {_WAITING}",
     "PATCH /containers/{id}/snapshots/{name}/alias": f"{_NAMED} 409 OPERATION_STATE_CONFLICT",
     "DELETE /containers/{id}/snapshots/{name}": f"{_NAMED} {_WAITING} 409 SNAPSHOT_ALIAS_AMBIGUOUS",
@@ -153,6 +155,8 @@ async def test_every_route_has_the_rows_of_all(route: AnyRoute) -> None:
         text += f" 400 INVALID_ID_FORMAT 404 {missing_container(endpoint)}"
     if not endpoint.startswith("GET"):
         text += " 413 PAYLOAD_TOO_LARGE 415 UNSUPPORTED_MEDIA_TYPE"
+    if endpoint.startswith("POST"):
+        text += " 422 IDEMPOTENCY_KEY_REUSED"
     assert set(spelled(endpoint, text)) - PLAYED == set()
     path = endpoint.split()[1]
     assert any(row.endswith(f" {path}") and status == 405 for row, status, _ in PLAYED)

@@ -274,6 +274,23 @@ async def test_whatever_is_cut_is_a_catalogue_error(mortal: Postgres) -> None:
 
 
 @pytest.mark.postgres
+async def test_an_answer_that_does_not_come_is_a_catalogue_error(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the connection is not used again."""
+    monkeypatch.setattr(database, "WAIT_SECONDS", 1)
+    db = Database(postgres.url("template"))
+    await db.check()
+    with pytest.raises(CatalogueError, match="lost: TimeoutError"):
+        async with db.read() as tx:
+            mine = (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            await tx.execute(text("SELECT pg_sleep(60)"))
+    async with db.read() as tx:
+        assert (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one() != mine
+    await db.close()
+
+
+@pytest.mark.postgres
 async def test_an_unknown_database_is_a_catalogue_error(postgres: Postgres) -> None:
     db = Database(postgres.url("nobody"))
     with pytest.raises(CatalogueError, match="nobody"):

@@ -36,6 +36,7 @@ KINDS = {
     "jobs": model.Job,
     "datasets": model.DatasetRow,
     "looks": model.LookRow,
+    "idempotency": model.KeyedRow,
     "snapshots": model.SnapshotRow,
     "user_snapshots": model.UserSnapshot,
     "bases": model.Base,

@@ -42,6 +42,14 @@ from daemon.model import Json
 
 _REF = "#/components/schemas/"
 _STRING = {"type": "string"}
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["job", "progress", "container", "reset"]},
+        "data": _STRING,
+        "id": _STRING,
+    },
+}
 _PARAMETER = re.compile(r"{(\w+)}")
 _ALWAYS = (
     ValidationFailed,
@@ -175,7 +183,7 @@ def missing(path: str) -> type[ApiError]:
 
 def _success(route: AnyRoute, answer: Documented) -> Json:
     if answer.data is None:
-        stream = {"text/event-stream": {"schema": _STRING}}
+        stream = {"text/event-stream": {"schema": _EVENT}}
         ended = (
             {"204": {"description": "There is nothing left to tell"}} if answer.is_finite else {}
         )

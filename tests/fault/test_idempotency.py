@@ -121,7 +121,7 @@ async def test_killed_while_a_snapshot_is_waited_for(
         data, again, is_replay = await answered(there, path, place, **body)
         assert (again, is_replay) == (job_id, True)
         listed = await there.call("GET", f"/containers/{source}/snapshots")
-        assert [entry["id"] for entry in listed["snapshots"]] == [data["snapshot"]["id"]]
+        assert [entry["name"] for entry in listed["snapshots"]] == [data["snapshot"]["name"]]
         async with cluster.api(0) as here:
             assert await here.once(path, place, **body) == (data, job_id, True)
         assert await jobs_of(there, source, "snapshot") == [job_id]

@@ -126,6 +126,14 @@ def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None
     os.makedirs(parent, mode=PASSABLE, exist_ok=True)
     building = os.path.join(parent, f"{BUILDING}{name}")
     remove_tree(building)
+    try:
+        _clone_into(building, origin, reflinks=reflinks)
+        os.rename(building, finished)
+    finally:
+        remove_tree(building)  # what an error has left, as that of a full disk
+
+
+def _clone_into(building: str, origin: Located, *, reflinks: bool) -> None:
     os.makedirs(os.path.join(building, "live"), mode=PASSABLE)
     for inner in ("snapshots", "holds"):
         os.mkdir(os.path.join(building, inner), PRIVATE)
@@ -147,7 +155,6 @@ def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None
         record = DatasetRecord(origin.record.guid, live_bytes)
         write_record(os.path.join(building, "dataset.json"), record)
         sync_filesystem(live)
-    os.rename(building, finished)
     sync_directory(parent)
 
 

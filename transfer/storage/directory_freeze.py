@@ -129,6 +129,7 @@ def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None
     try:
         _clone_into(building, origin, reflinks=reflinks)
         os.rename(building, finished)
+        sync_directory(parent)
     finally:
         remove_tree(building)  # what an error has left, as that of a full disk
 
@@ -155,7 +156,6 @@ def _clone_into(building: str, origin: Located, *, reflinks: bool) -> None:
         record = DatasetRecord(origin.record.guid, live_bytes)
         write_record(os.path.join(building, "dataset.json"), record)
         sync_filesystem(live)
-    sync_directory(parent)
 
 
 def _drop_others(building: str) -> None:

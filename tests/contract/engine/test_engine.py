@@ -158,7 +158,7 @@ async def test_a_worker_that_cannot_be_started_costs_an_attempt(
     works: Works, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await works.job(DONE)
-    monkeypatch.setattr("sys.executable", "/no/such/python")
+    monkeypatch.setattr("daemon.children.PROGRAM", ("/no/such/python",))
     async with works.running(works.engine(policy=Policy(2, 600))):
         ended = await works.ended(job)
     assert ended.error is not None

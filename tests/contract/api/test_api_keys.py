@@ -96,6 +96,7 @@ async def test_bad_keys_say_why(verb: str, api: Api, mine: Container) -> None:
         f"{PAIR.key_id}\n",
         f"\t{PAIR.public_text}\r\n",
     ],
+    ids=["bare", "comment", "options", "spaces", "line end", "around"],
 )
 @pytest.mark.parametrize("verb", VERBS)
 async def test_one_key_however_it_is_written(

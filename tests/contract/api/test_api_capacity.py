@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +25,7 @@ from daemon.states import Move
 from daemon.store import datasets, jobs, schema, servers
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
-from tests.postgres import Postgres, binaries
+from tests.postgres import Postgres, serving
 
 ASKED, PLACES = 64, 10
 LEAST_BYTES = 256 << 20
@@ -35,17 +34,8 @@ LEAST_BYTES = 256 << 20
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     """A running server."""
-    if binaries() is None:
-        reason = "no PostgreSQL: install the package postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    server = Postgres.make()
-    try:
-        server.start()
+    with serving() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests wait more than they work: for disks, for transaction groups, for daemons to start.
-WORKERS ?= 4
+WORKERS ?= 3
 
 .PHONY: demo test lint bench lock clean
 

@@ -14,7 +14,13 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from transfer.errors import CannotExpress, InsufficientStorage, SourceChanged, VerifyMismatch
+from transfer.errors import (
+    CannotExpress,
+    InsufficientStorage,
+    SnapshotMissing,
+    SourceChanged,
+    VerifyMismatch,
+)
 from transfer.model import Forest, Guid, Plan, Progress, Receipt, Step, StepKind
 from transfer.plan import Here, place, plan
 from transfer.storage.base import Source, Storage
@@ -125,8 +131,11 @@ class Replication:
             here = await self._look(source, request.full)
             todo = plan(source, request.wanted, here, native=native)
             outcome.plan_seconds += time.monotonic() - began
+            try:
+                await self._hold(request.tag, outcome.held | todo.guids, source, here.forest)
+            except SnapshotMissing:
+                continue  # somebody let go of what a step stands on, between the look and the hold
             outcome.held |= todo.guids
-            await self._hold(request.tag, outcome.held, source, here.forest)
             if not todo.steps:
                 return outcome
             if not planned:

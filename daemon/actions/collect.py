@@ -62,6 +62,7 @@ class Collector:
         if await self._move_orphans(forest):
             forest = _ours(await self._storage.forest())
         inventory = await self._take_inventory(forest)
+        await self._note_whole(inventory)
         todo = deeds(forest, inventory.needs)
         ripe = await self._ripe(todo, inventory, now)
         done = [deed for deed in ripe if await self._do(deed, inventory)]
@@ -123,6 +124,16 @@ class Collector:
             rows = await datasets.of_generation(tx, self._server_id, generation_id)
             found |= {row.path for row in rows}
         return found
+
+    async def _note_whole(self, inventory: Inventory) -> None:
+        """A mirror whose job ended between the last receive and the note that it is whole: what
+        is in it is, and is kept where something needs it."""
+        for path in sorted(inventory.half_made):
+            row, dataset = inventory.rows[path], inventory.forest.datasets.get(path)
+            if row.role is not Role.MIRROR or dataset is None or dataset.partial:
+                continue
+            if inventory.needs.guids & {snapshot.guid for snapshot in dataset.snapshots}:
+                await self._note(row, ready=True)
 
     async def _ripe(self, todo: list[Deed], inventory: Inventory, now: datetime) -> list[Deed]:
         """What may be done now: unneeded for the grace time, or left half-made by a job that has

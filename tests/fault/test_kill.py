@@ -105,6 +105,8 @@ async def test_little_is_sent_twice(make_cluster: MakeCluster) -> None:
         kill_target(cluster)
         job = await api.done(started.job_id)
         wire_bytes = job["result"]["bytes_wire"]
-        assert LARGE_BYTES < wire_bytes <= LARGE_BYTES + SENT_TWICE_BYTES
+        # What an attempt moved in the second before its end by -9 is not counted.
+        uncounted_bytes = LARGE_RATE_BYTES
+        assert LARGE_BYTES - uncounted_bytes < wire_bytes <= LARGE_BYTES + SENT_TWICE_BYTES
         await assert_same(api, cluster, source, started.container_id)
     await assert_clean(cluster)

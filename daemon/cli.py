@@ -1,8 +1,8 @@
 """`hoodyd`, the operator's command: sets a server up, runs it, looks after it.
 
 What goes wrong is told in one line that names the key and the command to run; exit 2.
-The long-running parts are imported by the verb that starts them: importing all of them takes
-most of a second, and a worker needs neither the API nor the engine.
+A verb's parts are imported when it is called: importing all of them takes more than a second, and
+a worker, which is started anew after a crash, needs neither the API nor what makes a server.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from types import ModuleType
 
 import click
 
-from daemon import logs, setup
-from daemon.cli_accounts import server, token, user
+from daemon import logs
 from daemon.cli_common import config_option
 from daemon.config import DEFAULT_PATH, Config, load
 from daemon.errors import ConfigError, DaemonError
 from daemon.keyfiles import read_sealing_key, read_tls, read_token_secret
 from daemon.store.database import Database
-from daemon.store.migrate import migrate as migrate_database
 from transfer.errors import TransferError
 
 _MODULES = {
+    "init": "daemon.setup",
+    "migrate": "daemon.store.migrate",
     "run": "daemon.service",
     "worker": "daemon.worker",
     "exporter": "daemon.exporter",
@@ -34,24 +34,34 @@ _MODULES = {
     "doctor": "daemon.doctor",
     "demo": "daemon.demo",
 }
+_ACCOUNTS = ("token", "user", "server")  # in daemon.cli_accounts
 
 
-@click.group()
+class _Verbs(click.Group):
+    """The verbs of this module and of daemon.cli_accounts, as click's "Lazily Loading
+    Subcommands" has it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ACCOUNTS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ACCOUNTS:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module("daemon.cli_accounts"), cmd_name)
+        return command
+
+
+@click.group(cls=_Verbs)
 @click.version_option(package_name="hoody-transfer", prog_name="hoodyd")
 def hoodyd() -> None:
     """Copies containers between servers and keeps the copies up to date."""
-
-
-hoodyd.add_command(token)
-hoodyd.add_command(user)
-hoodyd.add_command(server)
 
 
 @hoodyd.command()
 @config_option
 def init(config_path: str) -> None:
     """Make keys, directories, the database, and a first user. Safe to repeat."""
-    report = asyncio.run(setup.init(config_path, os.environ))
+    report = asyncio.run(_module("init").init(config_path, os.environ))
     config = report.config
     for path in report.made:
         click.echo(f"made      {path}")
@@ -155,7 +165,7 @@ def _prepared(config_path: str) -> Config:
 async def _migrate(config: Config) -> None:
     database = Database(config.database.url)
     try:
-        await migrate_database(database)
+        await _module("migrate").migrate(database)
     finally:
         await database.close()
 

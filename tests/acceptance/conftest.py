@@ -21,6 +21,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def cluster_type() -> type[Cluster]:
+    """What `make_cluster` makes."""
+    return Cluster
+
+
 @pytest.fixture(scope="module")
 def new_catalogue() -> Callable[[], str | None]:
     """Makes the address of an empty database for a cluster; None is a SQLite file of its own."""
@@ -29,7 +35,10 @@ def new_catalogue() -> Callable[[], str | None]:
 
 @pytest.fixture(scope="module")
 def make_cluster(
-    request: pytest.FixtureRequest, backend: str, new_catalogue: Callable[[], str | None]
+    request: pytest.FixtureRequest,
+    backend: str,
+    cluster_type: type[Cluster],
+    new_catalogue: Callable[[], str | None],
 ) -> Iterator[MakeCluster]:
     """Starts clusters of the backend that live as long as the module's tests with it."""
     zfs: PrivateZfs | None = request.getfixturevalue("zfs_daemon") if backend == "zfs" else None
@@ -37,7 +46,7 @@ def make_cluster(
 
         def make(servers: int = 2, settings: Settings | None = None) -> Cluster:
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix="hoody-"))
-            cluster = Cluster(
+            cluster = cluster_type(
                 Path(name),
                 backend,
                 servers,

@@ -1,4 +1,5 @@
-"""The test's side of `freezing.py`: clusters whose workers stop where they are told to."""
+"""The test's side of `freezing.py` and `halting.py`: clusters whose workers stop, and whose streams
+halt, where they are told to."""
 
 from __future__ import annotations
 
@@ -7,15 +8,17 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
 from tests.acceptance.cluster import Cluster, Settings
 from tests.fault.freezing import FOLDERS
+from tests.fault.halting import ORDER
 from transfer.storage.private_zfs import PrivateZfs
 
 FREEZE_SECONDS = 240.0
@@ -36,15 +39,33 @@ class FreezingCluster(Cluster):
 
     program = "tests.fault.freezing"
 
+    def __enter__(self) -> Self:
+        for folder in FOLDERS:
+            (self.directory / folder).mkdir()
+        return super().__enter__()
+
+    def halt(self, after_bytes: int) -> None:
+        """From now on each stream waits once so many bytes of it were sent."""
+        fresh = self.directory / f"{ORDER}.tmp"
+        fresh.write_text(str(after_bytes))
+        fresh.replace(self.directory / ORDER)
+
+    def go_on(self) -> None:
+        """No stream waits any more."""
+        (self.directory / ORDER).unlink(missing_ok=True)
+
+
+MakeCluster = Callable[..., FreezingCluster]
+
 
 @contextmanager
 def freezing_cluster(backend: str = "dir", zfs: PrivateZfs | None = None) -> Iterator[Cluster]:
     """Two servers."""
-    with tempfile.TemporaryDirectory(prefix="hoody-") as name:
-        for folder in FOLDERS:
-            (Path(name) / folder).mkdir()
-        with FreezingCluster(Path(name), backend, 2, zfs=zfs, settings=WIDE) as cluster:
-            yield cluster
+    with (
+        tempfile.TemporaryDirectory(prefix="hoody-") as name,
+        FreezingCluster(Path(name), backend, 2, zfs=zfs, settings=WIDE) as cluster,
+    ):
+        yield cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
-"""The acceptance tests' clusters, for faults."""
+"""The acceptance tests' clusters, for faults: workers and streams stop where a test wants it."""
 
 from __future__ import annotations
+
+import pytest
 
 from tests.acceptance.conftest import (
     backend,
@@ -9,5 +11,12 @@ from tests.acceptance.conftest import (
     new_catalogue,
     pytest_runtest_makereport,
 )
+from tests.fault.boundaries import FreezingCluster
 
 __all__ = ["backend", "cluster", "make_cluster", "new_catalogue", "pytest_runtest_makereport"]
+
+
+@pytest.fixture(scope="session")
+def cluster_type() -> type[FreezingCluster]:
+    """What `make_cluster` makes."""
+    return FreezingCluster

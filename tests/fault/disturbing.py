@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -16,27 +17,28 @@ from daemon.store import datasets, holdings, snapshots
 from daemon.store.database import Database
 from tests.acceptance import trees
 from tests.acceptance.api import Api, Json
-from tests.acceptance.cluster import Cluster, Daemon, Settings
+from tests.acceptance.cluster import Cluster, Daemon
 from tests.acceptance.space import forest_of
+from tests.fault.boundaries import FreezingCluster
 
-RATE_BYTES = 4 << 20
 TREE_BYTES = 26 << 20
+ON_THE_WAY_BYTES = 1 << 20  # what a halted stream has sent beyond what a test waits for
 POLL_SECONDS = 0.05
 PROGRESS_SECONDS = 60.0
 CLEAN_SECONDS = 45.0
 RESTART_SECONDS = 20.0
 
-# So slow that a test can watch; and so few tries that nothing is tried for ever.
-SLOW: Settings = {
-    "transfer": {
-        "max_concurrent": 2,
-        "exporters": 1,
-        "collect_grace_seconds": 0,
-        "bandwidth_limit_bytes_per_second": RATE_BYTES,
-    },
-}
-
 Strike = Callable[[Cluster], None]
+
+
+@contextmanager
+def halted(cluster: FreezingCluster, middle_bytes: int = 1) -> Iterator[None]:
+    """While the body runs, each stream waits soon after so many bytes, for `in_the_middle`."""
+    cluster.halt(middle_bytes + ON_THE_WAY_BYTES)
+    try:
+        yield
+    finally:
+        cluster.go_on()
 
 
 async def source_on_a(cluster: Cluster, name: str, big_bytes: int = TREE_BYTES) -> str:
@@ -53,9 +55,11 @@ async def write_more(api: Api, container_id: str, size_bytes: int) -> None:
     path.write_bytes(Random(size_bytes).randbytes(size_bytes))
 
 
-async def in_the_middle(api: Api, job_id: str, bytes_done: int, before: Json | None = None) -> Json:
-    """The running job, once its attempt has moved so much and not all. `before` is the progress
-    that an earlier attempt has left."""
+async def in_the_middle(
+    api: Api, job_id: str, bytes_done: int = 1, before: Json | None = None
+) -> Json:
+    """The running job, once its attempt has moved so much and not all; its streams are halted.
+    `before` is the progress that an earlier attempt has left."""
     async with asyncio.timeout(PROGRESS_SECONDS):
         while True:
             job = await api.job(job_id)

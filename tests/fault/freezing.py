@@ -1,4 +1,5 @@
-"""`hoodyd` whose workers stop at the boundary of a step that a test names.
+"""`hoodyd` whose workers stop at the boundary of a step that a test names, and whose exporters
+halt in mid-stream (halting.py).
 
     python -m tests.fault.freezing run --config …
 
@@ -29,6 +30,7 @@ from daemon.cli import main
 from daemon.model import Job, JobType
 from daemon.store.database import Database, Tx
 from daemon.worker import Means
+from tests.fault import halting
 
 FOLDERS = ("passed", "ordered", "frozen")
 
@@ -118,4 +120,6 @@ if __name__ == "__main__":
     children.PROGRAM = (sys.executable, "-m", "tests.fault.freezing")
     if sys.argv[1] == "worker":
         watch_attempts(Path(sys.argv[-1]).parent)
+    if sys.argv[1] == "exporter":
+        halting.halt_streams(Path(sys.argv[-1]).parent / halting.ORDER)
     main()

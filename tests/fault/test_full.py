@@ -14,15 +14,14 @@ from tests.acceptance import trees
 from tests.acceptance.api import Api, Json
 from tests.fault.boundaries import frozen, order
 from tests.fault.disturbing import (
-    SLOW,
     assert_clean,
     assert_same,
+    halted,
     in_the_middle,
     source_on_a,
     write_more,
 )
 from tests.fault.filling import FillingCluster, Tmpfs
-from tests.fault.freezing import FOLDERS
 from transfer.storage.private_zfs import PrivateZfs
 
 LITTLE_BYTES = 1 << 20
@@ -39,9 +38,7 @@ def cluster(request: pytest.FixtureRequest, backend: str) -> Iterator[FillingClu
     zfs: PrivateZfs | None = request.getfixturevalue("zfs_daemon") if backend == "zfs" else None
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hoody-")))
-        for folder in FOLDERS:
-            (directory / folder).mkdir()
-        cluster = FillingCluster(directory, backend, 2, zfs=zfs, settings=SLOW)
+        cluster = FillingCluster(directory, backend, 2, zfs=zfs)
         if isinstance(cluster.disk, Tmpfs):
             stack.enter_context(cluster.disk.mounted())
         yield stack.enter_context(cluster)
@@ -75,11 +72,13 @@ async def test_full_in_mid_receive_of_a_sync(cluster: FillingCluster) -> None:
     async with cluster.api() as api:
         source, copy_id = await stale_copy(cluster, api, "sync")
         before = [await seen(api, one) for one in (source, copy_id)]
-        sync = await api.start_sync(copy_id)
-        await in_the_middle(api, sync.job_id, 1)
-        with cluster.full():
-            assert_full(await api.wait(sync.job_id))
-            assert [await seen(api, one) for one in (source, copy_id)] == before
+        with halted(cluster):
+            sync = await api.start_sync(copy_id)
+            await in_the_middle(api, sync.job_id)
+            with cluster.full():
+                cluster.go_on()
+                assert_full(await api.wait(sync.job_id))
+                assert [await seen(api, one) for one in (source, copy_id)] == before
         await assert_clean(cluster)
         await api.sync(copy_id)
         await assert_same(api, cluster, source, copy_id)
@@ -90,10 +89,12 @@ async def test_full_in_mid_receive_of_a_first_copy(cluster: FillingCluster) -> N
     async with cluster.api() as api:
         source = await source_on_a(cluster, "copy", MORE_BYTES)
         before = await seen(api, source)
-        started = await api.start_copy(source, cluster.target.server_id)
-        await in_the_middle(api, started.job_id, 1)
-        with cluster.full():
-            assert_full(await api.wait(started.job_id))
+        with halted(cluster):
+            started = await api.start_copy(source, cluster.target.server_id)
+            await in_the_middle(api, started.job_id)
+            with cluster.full():
+                cluster.go_on()
+                assert_full(await api.wait(started.job_id))
         copy = await api.container(started.container_id)
         assert copy["status"] == "error"
         assert copy["status_reason"]

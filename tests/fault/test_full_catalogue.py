@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from tests.acceptance.api import Api, Refused
-from tests.acceptance.cluster import Cluster
-from tests.fault.disturbing import SLOW, assert_clean, assert_same, in_the_middle, source_on_a
+from tests.fault.boundaries import FreezingCluster
+from tests.fault.disturbing import assert_clean, assert_same, halted, in_the_middle, source_on_a
 from tests.fault.filling import Ext4, Tmpfs
 
 TREE_BYTES = 10 << 20
@@ -26,12 +26,12 @@ _numbers = count()
 
 
 @contextlib.contextmanager
-def cluster_on(disk: Tmpfs | Ext4, directory: Path) -> Iterator[Cluster]:
+def cluster_on(disk: Tmpfs | Ext4, directory: Path) -> Iterator[FreezingCluster]:
     """Two servers whose catalogue is on this disk."""
     url = f"sqlite:///{disk.path}/catalogue.db"
     with (
         disk.mounted(),
-        Cluster(directory, "dir", 2, settings=SLOW, database_url=url) as cluster,
+        FreezingCluster(directory, "dir", 2, database_url=url) as cluster,
     ):
         yield cluster
 
@@ -68,12 +68,13 @@ async def test_a_full_disk() -> None:
             pids = [daemon.pid for daemon in cluster.daemons]
             async with cluster.api() as api, cluster.api(1) as other:
                 source = await source_on_a(cluster, "full", TREE_BYTES)
-                copy = await api.start_copy(source, cluster.daemons[1].server_id)
-                await in_the_middle(api, copy.job_id, 1)
-                disk.fill()
-                for one in (api, other):
-                    await until_refused(one)
-                assert (await api.container(source))["status"] == "running"  # it can be read
+                with halted(cluster):
+                    copy = await api.start_copy(source, cluster.daemons[1].server_id)
+                    await in_the_middle(api, copy.job_id)
+                    disk.fill()
+                    for one in (api, other):
+                        await until_refused(one)
+                    assert (await api.container(source))["status"] == "running"  # it can be read
                 disk.empty()
                 for one in (api, other):
                     await until_taken(one)
@@ -90,9 +91,10 @@ async def test_a_disk_that_can_only_be_read() -> None:
         with cluster_on(disk, Path(name)) as cluster:
             async with cluster.api() as api:
                 source = await source_on_a(cluster, "read-only", TREE_BYTES)
-                copy = await api.start_copy(source, cluster.daemons[1].server_id)
-                await in_the_middle(api, copy.job_id, 1)
-                disk.fail()
+                with halted(cluster):
+                    copy = await api.start_copy(source, cluster.daemons[1].server_id)
+                    await in_the_middle(api, copy.job_id)
+                    disk.fail()
                 await until_refused(api)
                 assert all(psutil.Process(daemon.pid).is_running() for daemon in cluster.daemons)
             for daemon in cluster.daemons:

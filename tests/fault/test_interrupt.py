@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psutil
 import pytest
@@ -17,13 +18,14 @@ from daemon.store.database import Database
 from daemon.worker import connector
 from tests.acceptance import trees
 from tests.acceptance.api import Api, Refused, Started
-from tests.acceptance.cluster import CHILDREN, Cluster, MakeCluster
+from tests.acceptance.cluster import CHILDREN
 from tests.acceptance.space import forest_of
+from tests.fault.boundaries import FreezingCluster, MakeCluster
 from tests.fault.disturbing import (
     POLL_SECONDS,
-    SLOW,
     assert_clean,
     assert_same,
+    halted,
     in_the_middle,
     kill_of,
     source_on_a,
@@ -38,23 +40,27 @@ ORPHAN_SECONDS = 15.0  # 2 are promised, on a machine that is not busy with othe
 
 
 @pytest.fixture(scope="module")
-def cluster(make_cluster: MakeCluster) -> Cluster:
-    """Two servers with a narrow line between them."""
-    return make_cluster(2, SLOW)
+def cluster(make_cluster: MakeCluster) -> FreezingCluster:
+    """Two servers, a and b."""
+    return make_cluster(2)
 
 
 @pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
+async def api(cluster: FreezingCluster) -> AsyncIterator[Api]:
     async with cluster.api() as api:
         yield api
 
 
-async def _copy_in_the_middle(cluster: Cluster, api: Api, name: str) -> tuple[str, Started]:
-    """A source on a, and a copy to b that is under way."""
+@asynccontextmanager
+async def _copying(
+    cluster: FreezingCluster, api: Api, name: str
+) -> AsyncIterator[tuple[str, Started]]:
+    """A source on a, and a copy to b that is in the middle for as long as the body runs."""
     source = await source_on_a(cluster, name, TREE_BYTES)
-    started = await api.start_copy(source, cluster.daemons[1].server_id)
-    await in_the_middle(api, started.job_id, 1)
-    return source, started
+    with halted(cluster):
+        started = await api.start_copy(source, cluster.daemons[1].server_id)
+        await in_the_middle(api, started.job_id)
+        yield source, started
 
 
 async def _cancel(api: Api, job_id: str) -> None:
@@ -64,9 +70,9 @@ async def _cancel(api: Api, job_id: str) -> None:
     assert job["error"]["code"] == "CANCELLED"
 
 
-async def test_cancel_a_first_copy(cluster: Cluster, api: Api) -> None:
-    source, started = await _copy_in_the_middle(cluster, api, "cancel-copy")
-    await _cancel(api, started.job_id)
+async def test_cancel_a_first_copy(cluster: FreezingCluster, api: Api) -> None:
+    async with _copying(cluster, api, "cancel-copy") as (source, started):
+        await _cancel(api, started.job_id)
     copy = await api.container(started.container_id)
     assert copy["status"] == "error"
     assert copy["status_reason"]
@@ -78,17 +84,18 @@ async def test_cancel_a_first_copy(cluster: Cluster, api: Api) -> None:
     await assert_same(api, cluster, source, started.container_id)
 
 
-async def test_cancel_a_sync(cluster: Cluster, api: Api) -> None:
+async def test_cancel_a_sync(cluster: FreezingCluster, api: Api) -> None:
     """The copy stays as it was, and the next sync brings it up to date."""
     source = await source_on_a(cluster, "cancel-sync", LITTLE_BYTES)
     copy, _ = await api.copy(source, cluster.daemons[1].server_id)
     storage, tree = await api.storage(copy), trees.walk(await api.rootfs(copy))
 
     await write_more(api, source, TREE_BYTES)
-    sync = await api.start_sync(copy)
-    await in_the_middle(api, sync.job_id, 1)
-    assert (await api.container(copy))["status"] == "copying"
-    await _cancel(api, sync.job_id)
+    with halted(cluster):
+        sync = await api.start_sync(copy)
+        await in_the_middle(api, sync.job_id)
+        assert (await api.container(copy))["status"] == "copying"
+        await _cancel(api, sync.job_id)
     assert (await api.container(copy))["status"] == "running"
     assert (await api.storage(copy))["generation"] == storage["generation"]
     assert trees.walk(await api.rootfs(copy)) == tree
@@ -98,47 +105,47 @@ async def test_cancel_a_sync(cluster: Cluster, api: Api) -> None:
     await assert_same(api, cluster, source, copy)
 
 
-async def test_the_switch_is_too_late_for_a_cancel(cluster: Cluster, api: Api) -> None:
-    source, started = await _copy_in_the_middle(cluster, api, "cancel-late")
-    db = Database(load(str(cluster.daemons[1].config_path), {}).database.url)
-    async with db.write() as tx:
-        job = await jobs.get(tx, started.job_id)
-        assert job is not None
-        await jobs.save(tx, job, step="switch")
-    await db.close()
-    with pytest.raises(Refused) as refused:
-        await api.call("POST", f"/jobs/{started.job_id}/cancel")
+async def test_the_switch_is_too_late_for_a_cancel(cluster: FreezingCluster, api: Api) -> None:
+    async with _copying(cluster, api, "cancel-late") as (source, started):
+        db = Database(load(str(cluster.daemons[1].config_path), {}).database.url)
+        async with db.write() as tx:
+            job = await jobs.get(tx, started.job_id)
+            assert job is not None
+            await jobs.save(tx, job, step="switch")
+        await db.close()
+        with pytest.raises(Refused) as refused:
+            await api.call("POST", f"/jobs/{started.job_id}/cancel")
     assert (refused.value.status, refused.value.code) == (409, "JOB_NOT_CANCELLABLE")
     await api.done(started.job_id)
     await assert_same(api, cluster, source, started.container_id)
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["source", "target"])
-async def test_sigterm(cluster: Cluster, number: int) -> None:
+async def test_sigterm(cluster: FreezingCluster, number: int) -> None:
     """A daemon ends well in the middle of a transfer; the job goes on when it is back."""
     daemon = cluster.daemons[number]
     async with cluster.api(1 - number) as api:
-        source, started = await _copy_in_the_middle(cluster, api, f"sigterm-{number}")
-        process = daemon._process
-        assert process is not None
-        daemon.stop()  # fails where a child lives on, and kills what does not end
-        assert process.returncode == 0
-        assert (await api.job(started.job_id))["state"] in ("queued", "running")
+        async with _copying(cluster, api, f"sigterm-{number}") as (source, started):
+            process = daemon._process
+            assert process is not None
+            daemon.stop()  # fails where a child lives on, and kills what does not end
+            assert process.returncode == 0
+            assert (await api.job(started.job_id))["state"] in ("queued", "running")
         daemon.start()
         await api.done(started.job_id)
         await assert_same(api, cluster, source, started.container_id)
 
 
-async def test_a_family_ends_with_its_daemon(cluster: Cluster, api: Api) -> None:
-    source, started = await _copy_in_the_middle(cluster, api, "orphans")
-    family: list[psutil.Process] = []
-    for daemon in cluster.daemons:
-        children = psutil.Process(daemon.pid).children(recursive=True)
-        assert {verb for verb in CHILDREN if daemon.children(verb)} == set(CHILDREN)
-        family += children
-    for daemon in cluster.daemons:
-        psutil.Process(daemon.pid).kill()
-    _, alive = psutil.wait_procs(family, ORPHAN_SECONDS)
+async def test_a_family_ends_with_its_daemon(cluster: FreezingCluster, api: Api) -> None:
+    async with _copying(cluster, api, "orphans") as (source, started):
+        family: list[psutil.Process] = []
+        for daemon in cluster.daemons:
+            children = psutil.Process(daemon.pid).children(recursive=True)
+            assert {verb for verb in CHILDREN if daemon.children(verb)} == set(CHILDREN)
+            family += children
+        for daemon in cluster.daemons:
+            psutil.Process(daemon.pid).kill()
+        _, alive = psutil.wait_procs(family, ORPHAN_SECONDS)
     for daemon in cluster.daemons:
         daemon.kill()
         daemon.start()
@@ -147,7 +154,7 @@ async def test_a_family_ends_with_its_daemon(cluster: Cluster, api: Api) -> None
     await assert_same(api, cluster, source, started.container_id)
 
 
-async def test_dead_children_are_replaced(cluster: Cluster, api: Api) -> None:
+async def test_dead_children_are_replaced(cluster: FreezingCluster, api: Api) -> None:
     daemon = cluster.daemons[0]
     source = await source_on_a(cluster, "children", LITTLE_BYTES)
     for verb in CHILDREN:
@@ -163,44 +170,46 @@ async def test_dead_children_are_replaced(cluster: Cluster, api: Api) -> None:
     await api.copy(source, cluster.daemons[1].server_id)
 
 
-async def test_what_a_peer_may_not_have(cluster: Cluster, api: Api) -> None:
+async def test_what_a_peer_may_not_have(cluster: FreezingCluster, api: Api) -> None:
     """Server b has a good key; a's exporter judges each request by the job that it names."""
     here, there = cluster.daemons
     other = await source_on_a(cluster, "not-yours", LITTLE_BYTES)
     _, ended = await api.copy(other, there.server_id)
     near = await api.start_copy(other)
     await api.done(near.job_id)
-    source, started = await _copy_in_the_middle(cluster, api, "yours")
-    config = load(str(there.config_path), {})
-    db = Database(config.database.url)
-    async with db.read() as tx:
-        server = await servers.get(tx, here.server_id)
-        stranger = await containers.get(tx, other)
-        owner = await containers.get(tx, source)
-    await db.close()
-    assert server and stranger and stranger.generation_id and owner and owner.generation_id
-    strange = generation_path(other, stranger.generation_id)
-    foreign = (await forest_of(here)).datasets[strange].head
-    assert foreign
-    guid = foreign.guid
+    async with _copying(cluster, api, "yours") as (source, started):
+        config = load(str(there.config_path), {})
+        db = Database(config.database.url)
+        async with db.read() as tx:
+            server = await servers.get(tx, here.server_id)
+            stranger = await containers.get(tx, other)
+            owner = await containers.get(tx, source)
+        await db.close()
+        assert server and stranger and stranger.generation_id and owner and owner.generation_id
+        strange = generation_path(other, stranger.generation_id)
+        foreign = (await forest_of(here)).datasets[strange].head
+        assert foreign
+        guid = foreign.guid
 
-    connect = connector(config)
-    for job_id in (new_id(), str(ended["id"]), near.job_id):
-        async with connect(server, job_id) as peer:
-            with pytest.raises(PeerRefused):
-                await peer.traits()
-    async with connect(server, started.job_id) as peer:
-        await peer.traits()
-        own = (await forest_of(here)).datasets[generation_path(source, owner.generation_id)].head
-        assert own
-        assert (await peer.lineage([own.guid])).find(own.guid)
-        for request in (
-            peer.lineage([guid]),
-            peer.snapshot(strange, snapshot_name(new_id()), hold_tag(started.job_id)),
-            peer.hold([guid], hold_tag(started.job_id)),
-            peer.tree_root(guid),
-        ):
-            with pytest.raises(PeerRefused):
-                await request
+        connect = connector(config)
+        for job_id in (new_id(), str(ended["id"]), near.job_id):
+            async with connect(server, job_id) as peer:
+                with pytest.raises(PeerRefused):
+                    await peer.traits()
+        async with connect(server, started.job_id) as peer:
+            await peer.traits()
+            own = (
+                (await forest_of(here)).datasets[generation_path(source, owner.generation_id)].head
+            )
+            assert own
+            assert (await peer.lineage([own.guid])).find(own.guid)
+            for request in (
+                peer.lineage([guid]),
+                peer.snapshot(strange, snapshot_name(new_id()), hold_tag(started.job_id)),
+                peer.hold([guid], hold_tag(started.job_id)),
+                peer.tree_root(guid),
+            ):
+                with pytest.raises(PeerRefused):
+                    await request
     await api.done(started.job_id)
     await assert_clean(cluster)

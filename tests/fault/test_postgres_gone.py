@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.acceptance.api import ENDED, Api, Json, Refused, refuses
-from tests.acceptance.cluster import Cluster, MakeCluster
-from tests.fault.disturbing import SLOW, assert_clean, assert_same, in_the_middle, source_on_a
+from tests.fault.boundaries import FreezingCluster, MakeCluster
+from tests.fault.disturbing import assert_clean, assert_same, halted, in_the_middle, source_on_a
 from tests.postgres import Postgres, serving
 
 pytestmark = pytest.mark.postgres
@@ -49,9 +49,9 @@ def new_catalogue(postgres: Postgres) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(make_cluster: MakeCluster) -> Cluster:
-    """Two servers with a narrow line between them."""
-    return make_cluster(2, SLOW)
+def cluster(make_cluster: MakeCluster) -> FreezingCluster:
+    """Two servers, a and b."""
+    return make_cluster(2)
 
 
 async def answers_again(api: Api) -> None:
@@ -77,7 +77,7 @@ async def ended(api: Api, job_id: str) -> Json:
     return job
 
 
-def assert_alive(cluster: Cluster, pids: list[int]) -> None:
+def assert_alive(cluster: FreezingCluster, pids: list[int]) -> None:
     """The daemons are those of before, and met nothing that they did not know."""
     assert [daemon.pid for daemon in cluster.daemons] == pids
     for daemon in cluster.daemons:
@@ -87,18 +87,19 @@ def assert_alive(cluster: Cluster, pids: list[int]) -> None:
 
 @pytest.mark.parametrize("user", ["a", "b"])
 async def test_one_servers_connections_are_cut(
-    cluster: Cluster, postgres: Postgres, user: str
+    cluster: FreezingCluster, postgres: Postgres, user: str
 ) -> None:
     """Again and again: those of the server that serves, or of the one that pulls."""
     source = await source_on_a(cluster, f"cut-{user}", TREE_BYTES)
     pids = [daemon.pid for daemon in cluster.daemons]
     async with cluster.api(0) as here, cluster.api(1) as there:
-        started = await here.start_copy(source, cluster.daemons[1].server_id)
-        await in_the_middle(here, started.job_id, MIDDLE_BYTES)
-        assert postgres.cut(user) > 0
-        for _ in range(CUTS):
-            await asyncio.sleep(POLL_SECONDS)
-            postgres.cut(user)
+        with halted(cluster, MIDDLE_BYTES):
+            started = await here.start_copy(source, cluster.daemons[1].server_id)
+            await in_the_middle(here, started.job_id, MIDDLE_BYTES)
+            assert postgres.cut(user) > 0
+            for _ in range(CUTS):
+                await asyncio.sleep(POLL_SECONDS)
+                postgres.cut(user)
         for api in (here, there):
             await answers_again(api)
         watcher = there if user == "a" else here
@@ -108,14 +109,15 @@ async def test_one_servers_connections_are_cut(
     assert_alive(cluster, pids)
 
 
-async def test_postgresql_is_restarted(cluster: Cluster, postgres: Postgres) -> None:
+async def test_postgresql_is_restarted(cluster: FreezingCluster, postgres: Postgres) -> None:
     """As after a crash. Meanwhile the API says 503, whatever it is asked."""
     source = await source_on_a(cluster, "restarted", TREE_BYTES)
     pids = [daemon.pid for daemon in cluster.daemons]
     async with cluster.api(0) as here, cluster.api(1) as there:
-        started = await here.start_copy(source, cluster.daemons[1].server_id)
-        await in_the_middle(here, started.job_id, MIDDLE_BYTES)
-        postgres.stop(immediately=True)
+        with halted(cluster, MIDDLE_BYTES):
+            started = await here.start_copy(source, cluster.daemons[1].server_id)
+            await in_the_middle(here, started.job_id, MIDDLE_BYTES)
+            postgres.stop(immediately=True)
         try:
             for api in (here, there, here, there):
                 with refuses(503, "SERVICE_UNAVAILABLE"):
@@ -134,6 +136,6 @@ async def test_postgresql_is_restarted(cluster: Cluster, postgres: Postgres) -> 
     assert_alive(cluster, pids)
 
 
-async def test_nothing_is_left(cluster: Cluster) -> None:
+async def test_nothing_is_left(cluster: FreezingCluster) -> None:
     """Of all that was disturbed."""
     await assert_clean(cluster)

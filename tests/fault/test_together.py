@@ -13,12 +13,12 @@ import pytest
 
 from tests.acceptance import trees
 from tests.acceptance.api import Api, refuses
-from tests.acceptance.cluster import Cluster, MakeCluster
 from tests.acceptance.space import until
+from tests.fault.boundaries import FreezingCluster, MakeCluster
 from tests.fault.disturbing import (
-    SLOW,
     assert_clean,
     assert_same,
+    halted,
     in_the_middle,
     source_on_a,
     write_more,
@@ -33,25 +33,26 @@ LOST_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
-def cluster(make_cluster: MakeCluster) -> Cluster:
-    """Two servers with a narrow line between them."""
-    return make_cluster(2, SLOW)
+def cluster(make_cluster: MakeCluster) -> FreezingCluster:
+    """Two servers, a and b."""
+    return make_cluster(2)
 
 
 @pytest.fixture(scope="module")
-def anxious(make_cluster: MakeCluster) -> Cluster:
+def anxious(make_cluster: MakeCluster) -> FreezingCluster:
     """Two servers that soon miss each other."""
     timing = {"heartbeat_seconds": 1, "server_lost_seconds": LOST_SECONDS, "sweep_seconds": 1}
-    return make_cluster(2, {**SLOW, "timing": timing})
+    return make_cluster(2, {"timing": timing})
 
 
-async def test_ten_first_copies_at_once(cluster: Cluster) -> None:
+async def test_ten_first_copies_at_once(cluster: FreezingCluster) -> None:
     """The source is shipped once."""
     source = await source_on_a(cluster, "ten", TREE_BYTES)
     there = cluster.daemons[1].server_id
     async with cluster.api() as api:
-        asked = [api.start_copy(source, there) for _ in range(COPIES)]
-        started = await asyncio.gather(*asked)
+        with halted(cluster):
+            asked = [api.start_copy(source, there) for _ in range(COPIES)]
+            started = await asyncio.gather(*asked)
         jobs = await asyncio.gather(*(api.done(one.job_id) for one in started))
         wire_bytes = sum(job["result"]["bytes_wire"] for job in jobs)
         assert TREE_BYTES < wire_bytes < 1.5 * TREE_BYTES + COPIES * MESSAGE_BYTES
@@ -85,7 +86,7 @@ def _writing(directory: Path) -> Iterator[None]:
         writer.join()
 
 
-async def test_a_copy_of_a_source_that_is_written_hard(cluster: Cluster) -> None:
+async def test_a_copy_of_a_source_that_is_written_hard(cluster: FreezingCluster) -> None:
     """Every file is as it was at one time; on zfs all of them as at the same time."""
     source = await source_on_a(cluster, "written", 1 << 20)
     async with cluster.api() as api:
@@ -109,17 +110,18 @@ async def test_a_copy_of_a_source_that_is_written_hard(cluster: Cluster) -> None
     await assert_clean(cluster)
 
 
-async def test_the_source_is_deleted_in_mid_copy(cluster: Cluster) -> None:
+async def test_the_source_is_deleted_in_mid_copy(cluster: FreezingCluster) -> None:
     """The delete waits until the copy has ended well."""
     source = await source_on_a(cluster, "deleted-source", TREE_BYTES)
     async with cluster.api() as api:
-        started = await api.start_copy(source, cluster.daemons[1].server_id)
-        await in_the_middle(api, started.job_id, 1)
-        tree = trees.walk(await api.rootfs(source))
-        deleting = asyncio.create_task(api.delete(source))
-        await until(lambda: api.container(source), lambda found: found["status"] == "deleting")
-        (waiting,) = await api.jobs(source, "delete")
-        assert waiting["state"] == "queued"
+        with halted(cluster):
+            started = await api.start_copy(source, cluster.daemons[1].server_id)
+            await in_the_middle(api, started.job_id)
+            tree = trees.walk(await api.rootfs(source))
+            deleting = asyncio.create_task(api.delete(source))
+            await until(lambda: api.container(source), lambda found: found["status"] == "deleting")
+            (waiting,) = await api.jobs(source, "delete")
+            assert waiting["state"] == "queued"
         job = await api.done(started.job_id)
         deleted = await deleting
         assert deleted["started_at"] >= job["finished_at"]
@@ -132,16 +134,17 @@ async def test_the_source_is_deleted_in_mid_copy(cluster: Cluster) -> None:
     await assert_clean(cluster)
 
 
-async def test_the_copy_is_deleted_in_mid_sync(cluster: Cluster) -> None:
+async def test_the_copy_is_deleted_in_mid_sync(cluster: FreezingCluster) -> None:
     """The sync is cancelled, and all goes."""
     source = await source_on_a(cluster, "deleted-copy", 1 << 20)
     async with cluster.api() as api:
         copy, _ = await api.copy(source, cluster.daemons[1].server_id)
         rootfs = Path(await api.rootfs(copy))
         await write_more(api, source, TREE_BYTES)
-        sync = await api.start_sync(copy)
-        await in_the_middle(api, sync.job_id, 1)
-        await api.delete(copy)
+        with halted(cluster):
+            sync = await api.start_sync(copy)
+            await in_the_middle(api, sync.job_id)
+            await api.delete(copy)
         job = await api.job(sync.job_id)
         assert (job["state"], job["error"]["code"]) == ("cancelled", "CANCELLED")
         with refuses(404, "CONTAINER_NOT_FOUND"):
@@ -156,16 +159,17 @@ async def _lost(api: Api, job_id: str) -> None:
     assert (job["state"], job["error"]["code"]) == ("failed", "SERVER_LOST")
 
 
-async def test_a_lost_server(anxious: Cluster) -> None:
+async def test_a_lost_server(anxious: FreezingCluster) -> None:
     """A live one fails its jobs, but for a delete. When it is back, what they left goes."""
     there = anxious.daemons[1]
     source = await source_on_a(anxious, "lost", TREE_BYTES)
     async with anxious.api() as api:
         doomed, _ = await api.copy(source, there.server_id)
         other = await source_on_a(anxious, "lost-too", TREE_BYTES)
-        started = await api.start_copy(other, there.server_id)
-        await in_the_middle(api, started.job_id, 1)
-        there.kill()
+        with halted(anxious):
+            started = await api.start_copy(other, there.server_id)
+            await in_the_middle(api, started.job_id)
+            there.kill()
         deleting = asyncio.create_task(api.delete(doomed))
         await _lost(api, started.job_id)
         found = await api.container(started.container_id)

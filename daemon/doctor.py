@@ -81,7 +81,7 @@ class View:
 
 def run(config: Config, repair: bool, as_json: bool) -> int:
     """Prints the findings; 1 where there are any, 0 where there are none."""
-    findings = asyncio.run(_examine(config, repair))
+    findings = asyncio.run(examine(config, repair))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -93,7 +93,9 @@ def run(config: Config, repair: bool, as_json: bool) -> int:
     return 1 if findings else 0
 
 
-async def _examine(config: Config, repair: bool) -> list[Finding]:
+async def examine(config: Config, repair: bool) -> list[Finding]:
+    """What two looks in a row find; `repair` mends of it what it can. Raises StorageError or
+    CatalogueError."""
     settings = config.storage
     storage = await open_storage(
         settings.backend, settings.root, settings.mount_root, config.server.state_dir

@@ -9,6 +9,7 @@ Whatever happens, `__exit__` ends every daemon and its children. What they logge
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
@@ -19,18 +20,22 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
 
+from daemon import auth, setup
+from daemon.model import now
 from tests.acceptance.api import Api
 from transfer.storage.private_zfs import PrivateZfs
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
+TOKEN_SECONDS = 7_200
 POLL_SECONDS = 0.05
 PORTS = (20_000, 32_000)  # below Linux's ephemeral ports
 POOL_BYTES = 6 << 30  # of a sparse file
@@ -53,8 +58,8 @@ class Daemon:
     def __init__(
         self, name: str, directory: Path, settings: Settings, program: str = "daemon"
     ) -> None:
-        """Writes the config and does what `hoodyd init` does. `program` is the module that is
-        started as `hoodyd`."""
+        """Writes the config and does what `hoodyd init` does; a process of its own for that
+        would cost a second. `program` is the module that is started as `hoodyd`."""
         self.name = name
         self._hoodyd = [sys.executable, "-m", program]
         self.config_path = directory / f"{name}.toml"
@@ -66,8 +71,8 @@ class Daemon:
         self.peer_address = (host, int(port))
         self._process: subprocess.Popen[bytes] | None = None
         self.config_path.write_text(_toml(settings))
-        self.command("init")
-        self.server_id = (self.state_dir / "server_id").read_text().strip()
+        self._made = _apart(setup.init(str(self.config_path), {}))
+        self.server_id = self._made.config.server.id
 
     def command(self, *arguments: str) -> str:
         """What `hoodyd ARGUMENTS --config …` prints; it must end well."""
@@ -79,6 +84,13 @@ class Daemon:
         )
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
         return done.stdout.decode()
+
+    def admin_token(self) -> str:
+        """What `hoodyd token --admin` prints."""
+        scopes = [*auth.USER_SCOPES, auth.Scope.ADMIN]
+        keys = auth.load_keys(self._made.config)
+        user_id = self._made.user.id
+        return auth.issue(keys, user_id, scopes, ttl_seconds=TOKEN_SECONDS, at=now())
 
     @property
     def pid(self) -> int:
@@ -198,7 +210,7 @@ class Cluster:
             for name in self._names:
                 settings = self._settings_of(name)
                 self.daemons.append(Daemon(name, self.directory, settings, self.program))
-            self._token = self.daemons[0].command("token", "--admin").strip()
+            self._token = self.daemons[0].admin_token()
             for daemon in self.daemons:
                 daemon.launch()
             for daemon in self.daemons:
@@ -292,6 +304,12 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def _apart(work: Coroutine[object, object, setup.Report]) -> setup.Report:
+    """The work's result, from an event loop of its own: a test's may be running."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def _toml(settings: Settings) -> str:

@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from daemon.api.app import ROUTES
+from daemon.api.documented import ANSWERS
 from tests.acceptance.cluster import Cluster
 
 CHECKS = [
@@ -40,20 +41,28 @@ CHECKS = [
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 CASES_MIN = 2000
 CASES_EACH = 34  # of an endpoint, in each mode
-COPIES = 3  # on each server
+COPIES = 2  # on each server
+JOBS_ENOUGH = 8  # that an endpoint makes: each costs as much as a hundred refusals
 ASK_SECONDS = 60
 WAIT_SECONDS_MAX = 1
-ALIAS = "first"
 
 ENDLESS = "/events"  # a stream without an end is for the tests of streams
+LATE = (
+    "POST /containers/{id}/stop",
+    "POST /containers/{id}/start",
+    "DELETE /containers/{id}/snapshots/{name}",
+    "DELETE /containers/{id}",
+)
+"""Each after what it would spoil: what is stopped can be started, and no longer restarted."""
+
 ENDPOINTS = [
-    f"{route.method} {route.path}"
-    for route in sorted(ROUTES, key=lambda route: route.method == "DELETE")
-    if route.path != ENDLESS
+    *(name for route in ROUTES if (name := f"{route.method} {route.path}") not in LATE),
+    *LATE,
 ]
-FAR = {200, 201, 204, 409, 410}
-"""What shows that a case got past all that chance never hits; in which state it finds what it
-names is chance too."""
+ENDPOINTS.remove(f"GET {ENDLESS}")
+
+FAR = {"POST /jobs/{id}/cancel": 409}
+"""How far a case must get where that is no success: every job has ended by then."""
 
 
 @dataclass
@@ -63,36 +72,31 @@ class Ground:
     urls: list[str]
     session: requests.Session
     schema: BaseSchema
-    tree: str
-    servers: list[str]
-
-    def ids(self, kind: str) -> list[str]:
-        """The newest objects of a kind."""
-        answer = self.session.get(f"{self.urls[0]}/{kind}?limit=50", timeout=ASK_SECONDS)
-        return [found["id"] for found in answer.json()["data"][kind]]
-
-    def known(self) -> dict[str, list[str]]:
-        """Values that are not refused as unknown."""
-        known = {kind: self.ids(kind) for kind in ("containers", "jobs", "projects", "servers")}
-        projects = known["projects"][:2]
-        return known | {
-            "name": [ALIAS],
-            "source_snapshot": [ALIAS],
-            "project_id": projects,
-            "target_project_id": projects,
-            "server_id": self.servers,
-            "target_server_id": self.servers,
-            "source_path": [self.tree],
-        }
+    known: dict[str, list[str]]
 
 
-async def fill(cluster: Cluster, tree: str) -> None:
-    """A container that lists a snapshot, and copies of it on both servers."""
+async def fill(cluster: Cluster, tree: str) -> dict[str, list[str]]:
+    """A container that lists a snapshot, and copies of it on both servers; what names them."""
+    servers = [daemon.server_id for daemon in cluster.daemons]
     async with cluster.api() as api:
         source = await api.create(tree)
-        await api.snapshot(source, alias=ALIAS)
-        for daemon in cluster.daemons * COPIES:
-            await api.copy(source, daemon.server_id)
+        snapshot = await api.snapshot(source)
+        copies = [await api.copy(source, server_id) for server_id in servers * COPIES]
+        project = await api.call("POST", "/projects", name="another")
+        projects = [api.project_id, str(project["id"])]
+    return {
+        "containers": [source, *(copy_id for copy_id, _ in copies)],
+        "jobs": [job["id"] for _, job in copies],
+        "projects": projects,
+        "servers": servers,
+        "name": [snapshot["name"]],
+        "source_snapshot": [snapshot["name"]],
+        "project_id": projects,
+        "target_project_id": projects,
+        "server_id": servers,
+        "target_server_id": servers,
+        "source_path": [tree],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +110,12 @@ def ground() -> Iterator[Ground]:
         tree = Path(cluster.tree("tree"))
         tree.mkdir()
         (tree / "file").write_text("content")
-        asyncio.run(fill(cluster, str(tree)))
+        known = asyncio.run(fill(cluster, str(tree)))
         token = cluster.daemons[0].command("token", "--admin").strip()
         session.headers["Authorization"] = f"Bearer {token}"
         urls = [f"{daemon.url}/api/v1" for daemon in cluster.daemons]
         schema = schemathesis.openapi.from_dict(session.get(f"{urls[0]}/openapi.json").json())
-        servers = [daemon.server_id for daemon in cluster.daemons]
-        yield Ground(urls, session, schema, str(tree), servers)
+        yield Ground(urls, session, schema, known)
 
 
 def test_there_are_enough_cases() -> None:
@@ -122,12 +125,13 @@ def test_there_are_enough_cases() -> None:
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_every_answer_is_documented(ground: Ground, endpoint: str) -> None:
     method, path = endpoint.split()
-    operation, known = ground.schema[path][method], ground.known()
+    operation, documented = ground.schema[path][method], ANSWERS[method, path]
     answers: Counter[int] = Counter()
 
     def ask(case: Case, number: int) -> None:
-        if number % 4:  # the others are left as they were drawn
-            aim(case, known, number)
+        enough = documented.has_job and answers[documented.status] >= JOBS_ENOUGH
+        if number % 4 and not enough:  # the others are left as they were drawn
+            aim(case, ground.known, number)
         calm(case)
         url = ground.urls[number % len(ground.urls)]
         response = case.call(base_url=url, session=ground.session, timeout=ASK_SECONDS)
@@ -146,7 +150,7 @@ def test_every_answer_is_documented(ground: Ground, endpoint: str) -> None:
         )
         quiet(run(ask))()
     assert answers.total() >= len(MODES) * CASES_EACH
-    assert FAR & answers.keys(), f"no case got far: {answers}"
+    assert FAR.get(endpoint, documented.status) in answers, f"no case got far: {answers}"
 
 
 def aim(case: Case, known: dict[str, list[str]], number: int) -> None:

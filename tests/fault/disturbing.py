@@ -12,6 +12,7 @@ from random import Random
 
 import psutil
 
+from daemon import doctor
 from daemon.config import load
 from daemon.store import datasets, holdings, snapshots
 from daemon.store.database import Database
@@ -103,7 +104,7 @@ async def assert_clean(cluster: Cluster) -> None:
             assert time.monotonic() < deadline, f"{daemon.name}: {left}"
             await asyncio.sleep(POLL_SECONDS * 4)
     for daemon in cluster.daemons:
-        daemon.command("doctor")
+        assert not await doctor.examine(load(str(daemon.config_path), {}), repair=False)
 
 
 async def _left_over(daemon: Daemon) -> list[str]:

@@ -46,7 +46,7 @@ async def source(world: World) -> Container:
 
 
 async def examine(world: World, *, repair: bool = False) -> list[Finding]:
-    return await doctor._examine(world.here.config, repair)
+    return await doctor.examine(world.here.config, repair)
 
 
 async def codes(world: World) -> Codes:

@@ -8,6 +8,9 @@ READY := $(VENV)/.ready
 # Tests wait more than they work: for disks, for transaction groups, for daemons to start.
 WORKERS ?= 3
 
+# Some images have it set; then each of a thousand processes would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint bench lock clean
 
 demo: $(READY)

@@ -8,6 +8,7 @@ a worker, which is started anew after a crash, needs neither the API nor what ma
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import re
@@ -156,9 +157,10 @@ def _module(verb: str) -> ModuleType:
 
 
 def _prepared(config_path: str) -> Config:
-    """The config of a process that logs."""
+    """The config of a process that logs, and has imported what it needs."""
     config = load(config_path, os.environ)
     logs.set_up(config.log, server_id=config.server.id)
+    gc.freeze()  # what is imported stays: the collector need not look through it ever again
     return config
 
 

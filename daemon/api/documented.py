@@ -47,6 +47,11 @@ class Documented:
     has_job: bool = False
     is_finite: bool = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether the answer comes once the job has ended; a refusal may name the job too then."""
+        return JobCancelled in self.refusals
+
 
 _CONTAINER = "/containers/{id}"
 _SNAPSHOTS = "/containers/{id}/snapshots"

@@ -50,7 +50,7 @@ class KeyedRequest:
         asked for something else."""
         found = await idempotency.get(tx, self.use, now())
         if found is not None and found.request_hash != self.request_hash:
-            raise IdempotencyKeyReused
+            raise IdempotencyKeyReused(details={HEADER: "came with another query or body before"})
         return found
 
     async def claim(self, tx: Tx) -> None:

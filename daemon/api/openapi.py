@@ -24,12 +24,14 @@ from daemon.api.errors import (
     InternalError,
     InvalidId,
     InvalidToken,
+    JobCancelled,
     MissingToken,
     PayloadTooLarge,
     RateLimited,
     ResourceNotFound,
     ServiceUnavailable,
     SourceContainerNotFound,
+    StorageInsufficient,
     UnsupportedMediaType,
     ValidationFailed,
 )
@@ -66,6 +68,17 @@ _HEADERS: Mapping[int, tuple[str, str]] = {
     HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate", "How to come in: `Bearer`"),
     HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After", "The seconds to wait"),
 }
+_LOCATION = ("Location", "The job's path")
+_REPLAY = (*REPLAYED, f"`true` where the request came with its {HEADER} before")
+_ENDS_OF_JOBS = frozenset(
+    refusal.status
+    for refusal in (
+        JobCancelled,
+        InternalError,
+        StorageInsufficient,
+        ResourceNotFound,  # what the job made is gone again
+    )
+)
 
 
 def document(routes: Sequence[AnyRoute]) -> Json:
@@ -156,7 +169,10 @@ def _responses(route: AnyRoute) -> Json:
     by_status: dict[int, list[type[ApiError]]] = defaultdict(list)
     for refusal in _refusals(route, answer):
         by_status[refusal.status].append(refusal)
-    refused = {str(status): _refused(status, by_status[status]) for status in sorted(by_status)}
+    refused = {
+        str(status): _refused(status, by_status[status], _headers_refused(route, answer, status))
+        for status in sorted(by_status)
+    }
     return {**_success(route, answer), **refused}
 
 
@@ -198,16 +214,26 @@ def _success(route: AnyRoute, answer: Documented) -> Json:
         "required": ["statusCode", "message", "data"],
         "additionalProperties": False,
     }
-    headers = _header("Location", "The job's path") if answer.has_job else {}
+    headers = _header(*_LOCATION) if answer.has_job else {}
     if route.method == "POST":
-        text = f"`true` where the request came with its {HEADER} before"
-        headers |= {name: {"description": text, "schema": _STRING} for name in REPLAYED}
+        headers |= _header(*_REPLAY, required=False)
     description = HTTPStatus(answer.status).phrase
     success = {"description": description, "headers": headers, "content": _json(schema)}
     return {str(answer.status): success}
 
 
-def _refused(status: int, refusals: Sequence[type[ApiError]]) -> Json:
+def _headers_refused(route: AnyRoute, answer: Documented, status: int) -> Json:
+    """The headers of a refusal: where the answer comes with the end of a job, so may the refusal,
+    and it is as good a first answer as any."""
+    headers = _header(*_HEADERS[status]) if status in _HEADERS else {}
+    if answer.waits and status in (*_ENDS_OF_JOBS, ServiceUnavailable.status):
+        headers |= _header(*_LOCATION, required=False)
+    if route.ending is not None and status in _ENDS_OF_JOBS:
+        headers |= _header(*_REPLAY, required=False)
+    return headers
+
+
+def _refused(status: int, refusals: Sequence[type[ApiError]], headers: Json) -> Json:
     told = dict.fromkeys((refusal.code, " ".join(_doc(refusal))) for refusal in refusals)
     schema: Json = {
         "allOf": [{"$ref": f"{_REF}{Failure.__name__}"}],
@@ -218,13 +244,13 @@ def _refused(status: int, refusals: Sequence[type[ApiError]]) -> Json:
     }
     return {
         "description": "\n".join(f"- `{code}`: {text}" for code, text in told),
-        "headers": _header(*_HEADERS[status]) if status in _HEADERS else {},
+        "headers": headers,
         "content": _json(schema),
     }
 
 
-def _header(name: str, description: str) -> Json:
-    return {name: {"description": description, "required": True, "schema": _STRING}}
+def _header(name: str, description: str, *, required: bool = True) -> Json:
+    return {name: {"description": description, "required": required, "schema": _STRING}}
 
 
 def _json(schema: Json) -> Json:

@@ -90,7 +90,8 @@ async def create(call: Call[SnapshotBody, Nothing]) -> Answer:
 async def created(call: Call[SnapshotBody, Nothing], job: Job) -> Answer:
     """The answer to a create, once its job has ended."""
     await until_done(call, job)
-    async with call.deps.db.write() as tx:
+    db = call.deps.db
+    async with db.write() if call.keyed else db.read() as tx:  # nothing is kept without a key
         found = await visible_container(tx, call.caller, call.id)
         made = await user_snapshots.get(tx, found.id, str(job.params["snapshot"]))
         if made is None:

@@ -15,7 +15,7 @@ from tests.acceptance.api import Api, Json, Refused
 from tests.acceptance.cluster import Cluster
 from tests.fault.dying import PLACES
 
-ROUNDS = 20
+ROUNDS = 5
 TRIES_MAX = 300
 PAUSE_SECONDS = 0.1
 

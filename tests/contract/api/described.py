@@ -15,6 +15,8 @@ from daemon.api.openapi import document
 
 DOCUMENT: dict[str, Any] = document(ROUTES)
 BASE = DOCUMENT["servers"][0]["url"]
+TELLING = {"Location", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed"}
+"""The headers that tell a client something: none comes where the document has it not."""
 
 
 def hold(method: str, raw_path: str, status: int, headers: Mapping[str, str], body: Any) -> None:
@@ -26,8 +28,11 @@ def hold(method: str, raw_path: str, status: int, headers: Mapping[str, str], bo
         return
     asked = f"{method} {path}"
     assert str(status) in operation["responses"], f"{asked}: {status} is not documented: {body}"
-    for name, header in operation["responses"][str(status)].get("headers", {}).items():
+    described = operation["responses"][str(status)].get("headers", {})
+    for name, header in described.items():
         assert name in headers or not header.get("required"), f"{asked}: {status} without {name}"
+    for name in TELLING & headers.keys() - described.keys():
+        raise AssertionError(f"{asked}: {status} with {name}, which is not documented")
     fault = next(_validator(path, method.lower(), status).iter_errors(body), None)
     assert fault is None, f"{asked}: {status}: {fault}"
 

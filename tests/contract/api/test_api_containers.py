@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ async def test_create(api: Api) -> None:
 
 async def test_create_with_a_made_up_name(api: Api) -> None:
     name = (await creating(api)).data["name"]
-    assert name.startswith("container-") and len(name) == len("container-") + 6
+    assert re.fullmatch("container-[0-9a-f]{6}", name)
 
 
 async def test_create_needs_one_origin(api: Api) -> None:
@@ -149,9 +150,12 @@ async def test_list(api: Api) -> None:
     assert await ids(source_container_id=made[0].id) == [copied.id]
     assert await ids(server_id=world.there.id) == [copied.id]
     assert await ids(status="stopped") == []
+    stopped = await world.container("stopped", status=Status.STOPPED, server_id=world.there.id)
+    assert await ids(status="stopped") == [stopped.id]
+    assert await ids(server_id=world.there.id, status="running") == [copied.id]
     reply = await api.get("/containers", params={"limit": 4})
-    assert reply.data["pagination"] == {"total": 6, "page": 1, "limit": 4, "totalPages": 2}
-    assert len((await api.get("/containers", token=world.admin)).data["containers"]) == 7
+    assert reply.data["pagination"] == {"total": 7, "page": 1, "limit": 4, "totalPages": 2}
+    assert len((await api.get("/containers", token=world.admin)).data["containers"]) == 8
 
 
 async def test_ties_go_by_id(api: Api) -> None:

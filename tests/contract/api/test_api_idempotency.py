@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
@@ -28,7 +28,8 @@ from daemon.api.app import ROUTES, make_app
 from daemon.api.routing import AnyRoute
 from daemon.model import Job, KeyedRow
 from daemon.states import Move
-from daemon.store import accounts, idempotency, rows
+from daemon.store import accounts, containers, idempotency, rows
+from daemon.store.database import Database, Tx
 from daemon.store.schema import idempotency as table
 from daemon.sweep import forget_old
 
@@ -137,6 +138,24 @@ async def test_a_key_belongs_to_a_user_and_a_path(own_stage: Stage) -> None:
     assert len(await world.all_jobs()) == 1 + 2
 
 
+@pytest.mark.parametrize("key", ["!", "~" * 255, 'a,b;c="d"'])
+async def test_a_key_is_any_visible_text(key: str, api: Api) -> None:
+    """Two that differ at their ends are two."""
+    for number, text in enumerate((key, key[:-1] + "x")):
+        for is_again in (False, True):
+            given = {"headers": {"Idempotency-Key": text}}
+            made = await api.post("/projects", {"name": f"shop-{number}"}, **given)
+            assert (made.status, is_replay(made)) == (201, is_again)
+
+
+async def test_two_keys_are_none(api: Api) -> None:
+    twice = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+    headers = [*twice, ("Authorization", f"Bearer {api.world.token()}")]
+    async with api.client.post(f"{V1}/projects", json={"name": "x"}, headers=headers) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (400, "VALIDATION_ERROR")
+    assert await kept(api.world) == []
+
+
 async def test_methods_but_post_take_no_key(api: Api) -> None:
     container = await api.world.container()
     for comment in ("one", "two"):
@@ -176,6 +195,61 @@ async def test_a_refusal_is_not_kept(own_stage: Stage) -> None:
     assert await kept(world) == []
     made = await own_stage.api.post(path, {**body, "name": "free"}, headers=KEY)
     assert made.status == 201
+
+
+async def test_a_wait_in_vain_is_not_kept_either(
+    own_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its job goes on: who asks again is told how it ended."""
+    with monkeypatch.context() as hurried:
+        hurried.setattr("daemon.api.waiting.WAIT_SECONDS", 0)
+        late = await ask(own_stage, SNAPSHOT)
+    assert late.refusal == (503, "SERVICE_UNAVAILABLE")
+    async with playing(own_stage.world):
+        ended = await own_stage.api.get(f"{late.headers['Location'].removeprefix(V1)}/wait")
+        assert ended.data["state"] == "succeeded"
+    again = await ask(own_stage, SNAPSHOT)
+    assert (again.status, is_replay(again)) == (200, True)
+    assert again.headers["Location"] == late.headers["Location"]
+
+
+async def test_a_server_that_is_offline_leaves_the_key_free(own_stage: Stage) -> None:
+    world = own_stage.world
+    away = await own_stage.container(server_id=own_stage.away.id)
+    path = f"/containers/{away.id}/snapshots"
+    refused = await own_stage.api.post(path, headers=KEY)
+    assert refused.refusal == (503, "SERVICE_UNAVAILABLE")
+    assert await kept(world) == []
+    async with world.db.write() as tx:
+        await containers.change(tx, away.id, server_id=world.here.id)
+    async with playing(world):
+        made = await own_stage.api.post(path, headers=KEY)
+    assert (made.status, is_replay(made)) == (200, False)
+
+
+class CountingDatabase(Database):
+    """Counts its writers."""
+
+    writers = 0
+
+    def write(self) -> AbstractAsyncContextManager[Tx]:
+        self.writers += 1
+        return super().write()
+
+
+@pytest.mark.parametrize(("headers", "writers"), [({}, 1), (KEY, 2)])
+async def test_an_answer_is_written_for_a_key_alone(
+    own_stage: Stage, headers: dict[str, str], writers: int
+) -> None:
+    """One writer makes the job; who brought no key does not queue for a second turn."""
+    db = CountingDatabase(f"sqlite:///{own_stage.path}")
+    async with TestClient(TestServer(make_app(replace(own_stage.world.deps, db=db)))) as client:
+        stage = replace(own_stage, api=Api(own_stage.world, client))
+        async with playing(own_stage.world):
+            made = await ask(stage, SNAPSHOT, headers=headers)
+    await db.close()
+    assert made.status == 200
+    assert db.writers == writers
 
 
 async def test_a_replay_passes_the_gate_first(own_stage: Stage) -> None:

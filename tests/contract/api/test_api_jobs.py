@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from api_world import Api
 
-from daemon.model import Job, JobState, JobType, now
+from daemon.api.jobs import WaitQuery
+from daemon.model import Job, JobType, new_id, now
 from daemon.states import Move
-from daemon.store import jobs
+from daemon.store import containers, jobs
 
 
 async def _run(api: Api) -> Job:
@@ -60,11 +60,20 @@ async def test_list(api: Api) -> None:
         "?type=stop": {stop.id},
         "?state=running": set(),
         "?state=queued&limit=100": {copy.id, stop.id},
+        f"?container_id={first.id}&type=stop": set(),
+        f"?container_id={new_id()}": set(),
     }
     for query, wanted in asked.items():
         data = (await api.get(f"/jobs{query}")).data
         assert {job["id"] for job in data["jobs"]} == wanted
         assert data["pagination"]["total"] == len(wanted)
+    running = await _run(api)
+    data = (await api.get("/jobs?state=running")).data
+    assert [job["id"] for job in data["jobs"]] == [running.id]
+
+
+def test_wait_has_a_default() -> None:
+    assert WaitQuery().timeout == 30
 
 
 async def test_wait_until_the_end(api: Api) -> None:
@@ -128,7 +137,16 @@ async def test_too_many_unfinished_jobs(api: Api) -> None:
 
 
 async def test_the_jobs_of_a_container_that_is_gone_stay_readable(api: Api) -> None:
-    job = await api.world.job(await api.world.container(), JobType.DELETE)
-    ended = replace(job, state=JobState.SUCCEEDED)
-    assert ended.container_id == job.container_id
-    assert (await api.get(f"/jobs/{job.id}")).data["id"] == job.id
+    container = await api.world.container()
+    job = await api.world.job(container, JobType.DELETE)
+    running = await _run(api)
+    async with api.world.db.write() as tx:
+        await containers.delete(tx, container.id)
+        await jobs.move(tx, running, Move.SUCCEED, at=now(), result={})
+    assert (await api.get(f"/containers/{container.id}")).status == 404
+    for path in (f"/jobs/{job.id}", f"/jobs/{job.id}/wait"):
+        assert (await api.get(path)).data["state"] == "succeeded"
+    listed = (await api.get("/jobs", params={"container_id": container.id})).data["jobs"]
+    assert [one["id"] for one in listed] == [job.id]
+    bob = api.world.token(api.world.bob)
+    assert (await api.get(f"/jobs/{job.id}", token=bob)).status == 404

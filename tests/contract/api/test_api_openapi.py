@@ -160,6 +160,27 @@ def test_holding_finds_what_is_not_documented(
         hold("GET", f"{V1}/containers/{ID}", status, {}, body)
 
 
+def test_holding_finds_a_header_that_is_not_documented() -> None:
+    body = {**FAILURE, "statusCode": 404, "code": "CONTAINER_NOT_FOUND"}
+    hold("GET", f"{V1}/containers/{ID}", 404, {"Date": "now"}, body)
+    with pytest.raises(AssertionError, match="404 with Location, which is not documented"):
+        hold("GET", f"{V1}/containers/{ID}", 404, {"Location": "/x"}, body)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=endpoint_of)
+def test_where_a_replay_may_come(route: AnyRoute) -> None:
+    """A refusal is replayed only where it is how a job ended that was waited for."""
+    responses = DOCUMENT["paths"][route.path][route.method.lower()]["responses"]
+    replayed = {
+        int(status)
+        for status, response in responses.items()
+        if "Idempotency-Replayed" in response.get("headers", {})
+    }
+    ends = {404, 409, 500, 507} if route.ending else set()
+    success = {ANSWERS[route.method, route.path].status} if route.method == "POST" else set()
+    assert replayed == success | ends
+
+
 def test_a_path_is_found_with_what_stands_in_it() -> None:
     assert described_path(f"/containers/{ID}/snapshots/a%2Fb") == (
         "/containers/{id}/snapshots/{name}"

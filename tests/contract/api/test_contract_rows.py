@@ -32,6 +32,8 @@ async def test_row(row: Row, stage: Stage) -> None:
     assert (reply.headers.get("WWW-Authenticate") == "Bearer") is (row.status == 401)
     assert ("Retry-After" in reply.headers) is (row.status == 429)
     assert ("Location" in reply.headers) is (row.why == "job")
+    if row.status in (400, 422) or row.code == "OPERATION_STATE_CONFLICT":
+        assert all(reply.body["details"].items()), "which field, and why"
     wanted = PAGE_MESSAGES.get((row.endpoint, row.status, row.code))
     assert wanted in (None, reply.body["message"])
 

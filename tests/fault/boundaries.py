@@ -24,8 +24,8 @@ from transfer.storage.private_zfs import PrivateZfs
 FREEZE_SECONDS = 240.0
 POLL_SECONDS = 0.02
 
-LANES = 8
-"""How many jobs are struck beside each other."""
+LANES = 40
+"""How many jobs may be in hand beside each other, frozen or not."""
 
 WIDE: Settings = {
     "server": {"max_containers": 10_000},
@@ -55,6 +55,13 @@ class FreezingCluster(Cluster):
         (self.directory / ORDER).unlink(missing_ok=True)
 
 
+class ForkingCluster(FreezingCluster):
+    """One whose workers start quickly; none of its daemons' children has a verb of its own in its
+    command line (Daemon.children)."""
+
+    program = "tests.fault.forking"
+
+
 MakeCluster = Callable[..., FreezingCluster]
 
 
@@ -63,17 +70,18 @@ def freezing_cluster(backend: str = "dir", zfs: PrivateZfs | None = None) -> Ite
     """Two servers."""
     with (
         tempfile.TemporaryDirectory(prefix="hoody-") as name,
-        FreezingCluster(Path(name), backend, 2, zfs=zfs, settings=WIDE) as cluster,
+        ForkingCluster(Path(name), backend, 2, zfs=zfs, settings=WIDE) as cluster,
     ):
         yield cluster
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A worker that has stopped, and the job that it has in hand."""
+    """A worker that has stopped, the job that it has in hand, and where that is."""
 
     process: psutil.Process
     job_id: str
+    boundary: str
 
     def kill(self) -> None:
         """-9."""
@@ -98,7 +106,7 @@ async def frozen(cluster: Cluster, subject: str) -> Frozen:
         while not at.exists():
             await asyncio.sleep(POLL_SECONDS)
         said = json.loads(at.read_text())
-        found = Frozen(psutil.Process(said["pid"]), said["job_id"])
+        found = Frozen(psutil.Process(said["pid"]), said["job_id"], said["boundary"])
         while found.process.status() != psutil.STATUS_STOPPED:
             await asyncio.sleep(POLL_SECONDS)
     return found

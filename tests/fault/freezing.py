@@ -14,6 +14,7 @@ about: `passed` has a line for each boundary, `ordered` names one, `frozen` says
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -66,30 +67,41 @@ class Watch:
         if self._ordered.exists() and self._ordered.read_text() == boundary:
             self._ordered.unlink()
             said = self._frozen.with_suffix(".tmp")
-            said.write_text(json.dumps({"pid": os.getpid(), "job_id": self._job.id}))
+            here = {"pid": os.getpid(), "job_id": self._job.id, "boundary": boundary}
+            said.write_text(json.dumps(here))
             said.replace(self._frozen)
             os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class WatchedDatabase:
-    """The catalogue, whose writers are seen."""
+    """The catalogue, whose writers are seen. Nobody stops while the Meter writes: on SQLite all
+    servers would wait for a turn to write until the test ends."""
 
     def __init__(self, db: Database, watch: Watch) -> None:
         self._db = db
         self._watch = watch
+        self._metering = asyncio.Lock()
         self.read = db.read
 
     def write(self) -> AbstractAsyncContextManager[Tx]:
-        return self._writing(_place(sys._getframe(1)))
+        place = _place(sys._getframe(1))
+        return self._writing(place) if place else self._showing()
 
     @asynccontextmanager
-    async def _writing(self, place: str | None) -> AsyncIterator[Tx]:
-        if place:
-            self._watch.passes("before", place)
+    async def _writing(self, place: str) -> AsyncIterator[Tx]:
+        await self._passes("before", place)
         async with self._db.write() as tx:
             yield tx
-        if place:
-            self._watch.passes("after", place)
+        await self._passes("after", place)
+
+    async def _passes(self, side: str, place: str) -> None:
+        async with self._metering:
+            self._watch.passes(side, place)
+
+    @asynccontextmanager
+    async def _showing(self) -> AsyncIterator[Tx]:
+        async with self._metering, self._db.write() as tx:
+            yield tx
 
 
 def _place(frame: FrameType) -> str | None:
@@ -116,10 +128,16 @@ def watch_attempts(directory: Path) -> None:
     worker.attempt = watched
 
 
+def run() -> None:
+    """`hoodyd`, as the command line says."""
+    directory = Path(sys.argv[-1]).parent
+    if sys.argv[1] == "worker":
+        watch_attempts(directory)
+    if sys.argv[1] == "exporter":
+        halting.halt_streams(directory / halting.ORDER)
+    main()
+
+
 if __name__ == "__main__":
     children.PROGRAM = (sys.executable, "-m", "tests.fault.freezing")
-    if sys.argv[1] == "worker":
-        watch_attempts(Path(sys.argv[-1]).parent)
-    if sys.argv[1] == "exporter":
-        halting.halt_streams(Path(sys.argv[-1]).parent / halting.ORDER)
-    main()
+    run()

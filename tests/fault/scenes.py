@@ -9,9 +9,8 @@ from pathlib import Path
 
 from daemon.model import JobType
 from tests.acceptance import trees
-from tests.acceptance.api import Api, Json, refuses
+from tests.acceptance.api import Api, Json, Refused, refuses
 from tests.acceptance.cluster import Cluster
-from tests.fault.boundaries import Frozen, forget, frozen, job_about, order, passed
 
 EXPIRY_DAYS = 0.2 / 86_400
 
@@ -263,7 +262,12 @@ class Expire(Listing):
     _change = 0
 
     async def ask(self) -> object:
-        return await self.api.snapshot(self.about, expiry=EXPIRY_DAYS)
+        """On a busy machine the snapshot has gone again before there is an answer."""
+        try:
+            return await self.api.snapshot(self.about, expiry=EXPIRY_DAYS)
+        except Refused as refused:
+            assert refused.code == "RESOURCE_NOT_FOUND"
+            return None
 
     async def assert_done(self, job: Json) -> None:
         assert len(job["result"]["expired"]) == 1
@@ -330,25 +334,6 @@ class Delete(Scene):
 
     async def assert_undone(self, job: Json) -> None:
         assert await self.seen(self.about) == self._before
-
-
-async def undisturbed(kind: type[Scene], cluster: Cluster, api: Api) -> list[str]:
-    """The boundaries that a job of this kind passes."""
-    scene = kind(cluster, api)
-    await scene.set_up()
-    await scene.prepare()
-    forget(cluster, scene.subject)
-    await scene.ask()
-    await scene.assert_done(await api.done(await job_about(cluster, scene.subject)))
-    return passed(cluster, scene.subject)
-
-
-async def frozen_at(scene: Scene, boundary: str) -> tuple[Frozen, asyncio.Task[object]]:
-    """Asks for a job; its worker, once it has stopped at the boundary, and who waits for it."""
-    await scene.prepare()
-    order(scene.cluster, scene.subject, boundary)
-    asking = asyncio.create_task(scene.ask())
-    return await frozen(scene.cluster, scene.subject), asking
 
 
 SCENES: tuple[type[Scene], ...] = (

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from daemon.exporter import CatalogueGate
-from daemon.model import Container, Job, JobType, Status, hold_tag, new_id, now
+from daemon.model import Container, Job, JobType, SnapshotRow, Status, hold_tag, new_id, now
 from daemon.states import Move
-from daemon.store import containers, datasets, jobs
+from daemon.store import containers, datasets, jobs, rows, schema, snapshots
+from daemon.store.database import Database
 from tests.engine_world import World
-from transfer.errors import PeerRefused, SnapshotMissing
+from transfer.errors import PeerRefused, PeerUnreachable, SnapshotMissing
 from transfer.model import Forest, Landing, Snapshot, Step, StepKind
 from transfer.peer.messages import (
     GetLineage,
@@ -86,6 +88,9 @@ async def door(world: World) -> Door:
         await storage.snapshot(world.path(one), f"h-{new_id()}", hold_tag(job.id))
         for one in (source, stranger)
     ]
+    async with world.db.write() as tx:  # the catalogue has it, but of another container
+        where = (world.here.id, stranger.generation_id or "", stranger.id, running.id)
+        await snapshots.insert(tx, SnapshotRow(new_id(), *where, 0, foreign.guid, now()))
     gate = CatalogueGate(world.db, storage, world.here.id)
     return Door(world, gate, source, running, own, stranger, foreign)
 
@@ -114,6 +119,9 @@ async def test_a_job_that_does_not_run_there_may_have_nothing(door: Door, state:
         elif state == "late":
             ago = now() - timedelta(milliseconds=1)
             assert await jobs.renew(tx, door.world.there.id, [job_id], ago)
+        if state in ("queued", "ended"):  # not for want of a lease alone
+            soon = now() + timedelta(hours=1)
+            await rows.change(tx, schema.jobs, job_id, {"lease_until": soon})
     peer_id = new_id() if state == "another server's" else None
     for request in [
         *door.requests(door.own.guid, door.path, job_id),
@@ -216,8 +224,31 @@ async def test_an_earlier_generation_may_be_read_until_it_is_collected(door: Doo
     await door.ask(Hold(running.id, (anchor.guid,)))
 
 
+async def test_what_a_generation_was_made_from_may_be_read(door: Door) -> None:
+    """Also where it has no snapshot of its own, and the catalogue notes that one as another's."""
+    world, storage = door.world, door.world.here.storage
+    twin = await world.copy(door.source, world.here, "twin")
+    _, job = await world.begin_copy(twin, name="reader")
+    running = await world.claim(job)
+    path = world.path(twin)
+    made = (await storage.inspect([path])).datasets[path]
+    for snapshot in made.snapshots:
+        await storage.destroy_snapshot(path, snapshot.guid)
+    assert made.origin is not None
+    await door.ask(GetTreeRoot(running.id, made.origin))
+
+
 async def test_letting_go_is_never_refused_to_a_running_job(door: Door) -> None:
     await door.ask(Release(door.job.id, (door.own.guid, door.foreign.guid, "12345")))
+
+
+async def test_a_catalogue_that_is_gone_is_no_refusal(door: Door, tmp_path: Path) -> None:
+    """The peer tries again."""
+    db = Database(f"sqlite:///{tmp_path}/nowhere/catalogue.db")
+    gone = CatalogueGate(db, door.world.here.storage, door.world.here.id)
+    with pytest.raises(PeerUnreachable):
+        await gone.authorize(door.world.there.id, GetTraits(door.job.id))
+    await db.close()
 
 
 async def test_keys_are_those_of_the_catalogue(door: Door) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from typing import Any
 
 import pytest
 
+from daemon.actions import ACTIONS
 from daemon.actions.context import Context
 from daemon.actions.ledger import CatalogueLedger
-from daemon.model import Container, DatasetRow, Role, generation_path, mirror_path, new_id
+from daemon.model import Container, DatasetRow, Job, Role, generation_path, mirror_path, new_id
 from daemon.states import Move
 from daemon.store import datasets, leases
 from tests.engine_world import Place, World
+from tests.mortal import Killed
 from transfer.errors import SourceChanged
 from transfer.model import Dataset, Forest, Landing, Snapshot, Step, StepKind
+from transfer.storage.base import Storage
 
 OLD, OLDER = "a" * 24, "b" * 24
 
@@ -174,6 +178,66 @@ async def test_a_mirror_that_was_begun_for_another_generation_is_not_gone_on_wit
         await datasets.change(tx, row.id, generation_id=OLD)
         await datasets.add_strata(tx, row, [source.generation_id or ""])
     assert await ledger.new_mirror(step, Forest()) != path
+
+
+# --- what has come, and nobody could say so ------------------------------------------------------
+
+
+class Deadly:
+    """A storage at which a worker is killed as soon as this snapshot has come whole."""
+
+    def __init__(self, storage: Storage, guid: object) -> None:
+        self._storage = storage
+        self._guid = guid
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    async def apply(self, step: Step, *args: Any) -> Snapshot:
+        come = await self._storage.apply(step, *args)
+        if come.guid == self._guid:
+            raise Killed
+        return come
+
+
+async def received(world: World, job: Job) -> Job:
+    """The copy of a snapshot, in an attempt that was killed when that had come, and its mirror was
+    not noted to be whole."""
+    claimed = await world.claim(job)
+    deadly = Deadly(world.there.storage, job.params["guid"])
+    with pytest.raises(Killed):
+        await ACTIONS[job.type].run(world.context(claimed, storage=deadly))
+    assert False in await ready(world)
+    return claimed
+
+
+async def ready(world: World) -> list[bool]:
+    """Of each mirror there, whether it is known to be whole."""
+    async with world.db.read() as tx:
+        rows = await datasets.on_server(tx, world.there.id)
+    return [row.ready for row in rows if row.role is Role.MIRROR]
+
+
+async def test_the_next_attempt_finds_it_and_says_so(world: World, source: Container) -> None:
+    entry = await world.snapshot(source)
+    _, job = await world.begin_copy(source, snapshot=entry)
+    await world.end(await received(world, job), Move.REQUEUE)
+    result = await world.carry_out(job)
+    assert result is not None and result["steps"] == []
+    assert set(await ready(world)) == {True}
+
+
+async def test_of_a_job_that_ended_it_is_kept_for_a_job_that_names_it(
+    world: World, source: Container
+) -> None:
+    entry = await world.snapshot(source)
+    _, cancelled = await world.begin_copy(source, snapshot=entry)
+    await world.end(await received(world, cancelled), Move.CANCEL)
+    _, waiting = await world.begin_copy(source, name="other", snapshot=entry)
+    await world.settle(world.there)
+    assert set(await ready(world)) == {True}
+    result = await world.carry_out(waiting)
+    assert result is not None and result["steps"] == []
 
 
 # --- turns ---------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ COMMAND_SECONDS = 60.0
 FILL_SECONDS = 20.0
 DISK_BYTES = 768 << 20
 PAGE_BYTES = 4096
-LEFT_BYTES = 256 << 10
 
 
 def run(*argv: str) -> str:
@@ -97,10 +96,11 @@ class Pool:
         self._filler = f"{name}/filler"
 
     def fill(self) -> None:
-        """No room is left for others."""
-        free = int(run("zfs", "get", "-Hp", "-o", "value", "available", self._name))
-        promise = f"reservation={free - LEFT_BYTES}"
-        run("zfs", "create", "-o", "mountpoint=none", "-o", promise, self._filler)
+        """No room is left for others. The filler is there before it is promised anything: what a
+        dataset takes to be made is not to be had beside a promise of all that is free."""
+        run("zfs", "create", "-p", "-o", "mountpoint=none", self._filler)
+        free = run("zfs", "get", "-Hp", "-o", "value", "available", self._name).strip()
+        run("zfs", "set", f"reservation={free}", self._filler)
 
     def empty(self) -> None:
         """Lets the promise go."""

@@ -104,7 +104,6 @@ async def test_full_in_mid_receive_of_a_first_copy(cluster: FillingCluster) -> N
         await assert_same(api, cluster, source, started.container_id)
 
 
-@pytest.mark.parametrize("backend", ["dir"], indirect=True)
 @pytest.mark.parametrize("place", AT_THE_SWITCH)
 async def test_full_at_the_switch(cluster: FillingCluster, place: str) -> None:
     """All has come, and there is no room for the new generation: the old one stays. Where it has

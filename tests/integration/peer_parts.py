@@ -131,17 +131,18 @@ class SlowSource(MemorySource):
 
 @dataclass
 class OneKeyGate:
-    """Knows one server, and refuses what it is told to refuse."""
+    """Knows one key, and refuses what it is told to refuse."""
 
     refused: type[PeerRequest] | None = None
+    known: Sequence[str] = (US,)
     asked: list[PeerRequest] = field(default_factory=list)
 
     async def key_of(self, peer_id: str) -> str | None:
-        return public_text(CLIENT_KEY) if peer_id == US else None
+        return public_text(CLIENT_KEY) if peer_id in self.known else None
 
     async def authorize(self, peer_id: str, request: PeerRequest) -> None:
         self.asked.append(request)
-        if peer_id != US or type(request) is self.refused:
+        if peer_id not in self.known or type(request) is self.refused:
             raise PeerRefused("not for you", job=request.job_id)
 
 
@@ -167,16 +168,18 @@ async def serving(
 async def connected(
     port: int,
     settings: LinkSettings | None = None,
+    *,
     host_key: asyncssh.SSHKey = HOST_KEY,
     client_key: asyncssh.SSHKey = CLIENT_KEY,
     server_id: str = US,
+    job_id: str = JOB,
 ) -> AsyncIterator[PeerSource]:
     async with PeerSource.connect(
         f"127.0.0.1:{port}",
         host_key=public_text(host_key),
         client_key=private_text(client_key),
         server_id=server_id,
-        job_id=JOB,
+        job_id=job_id,
         settings=settings or LinkSettings(),
     ) as peer:
         yield peer

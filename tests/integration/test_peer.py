@@ -147,12 +147,13 @@ async def test_nobody_there_is_unreachable() -> None:
             pass
 
 
-async def test_the_gate_is_asked_and_obeyed() -> None:
+async def test_the_gate_is_asked_and_obeyed(caplog: pytest.LogCaptureFixture) -> None:
     source, gate = MemorySource(), OneKeyGate(refused=messages.Hold)
     async with serving(source, gate) as server, connected(server.port) as peer:
         with pytest.raises(PeerRefused, match="not for you"):
             await peer.hold([GUID], TAG)
         assert source.holds == set()
+        assert caplog.messages == [f"{US}: PEER_REFUSED: not for you"]
         await peer.size(STEP)
     assert [(asked.job_id, asked.guids) for asked in gate.asked] == [
         (JOB, (GUID,)),

@@ -14,12 +14,16 @@ from tests.integration.peer_parts import (
     STEP,
     US,
     MemorySource,
+    OneKeyGate,
+    StuckSource,
     connected,
     serving,
 )
 from transfer.errors import PeerError
 from transfer.peer import server as peer_server
 from transfer.peer.answers import ServerSettings
+from transfer.peer.client import PeerSource
+from transfer.peer.link import CHANNELS_MAX
 from transfer.peer.server import LINKS_MAX, LOGINS_MAX
 
 BRIEF = ServerSettings(login_seconds=0.5)
@@ -156,6 +160,47 @@ async def test_a_link_too_many_is_refused() -> None:
         await links.aclose()
         async with connected(server.port) as again:
             assert (await again.traits()).kind == "memory"
+
+
+async def stuck(peer: PeerSource, stack: AsyncExitStack, count: int) -> None:
+    """So many channels that stay open."""
+    for _ in range(count):
+        blocks = await stack.enter_async_context(aclosing(peer.send(STEP)))
+        assert await anext(blocks)
+
+
+async def test_a_job_has_eight_channels_over_all_its_links() -> None:
+    """One more is told to come again, by when there may be room; other jobs have their own."""
+    async with (
+        serving(StuckSource()) as server,
+        connected(server.port) as first,
+        connected(server.port) as second,
+        AsyncExitStack() as channels,
+        AsyncExitStack() as freed,
+    ):
+        await stuck(first, channels, CHANNELS_MAX - 1)
+        await stuck(second, freed, 1)
+        for full in (first, second):
+            with pytest.raises(PeerError) as caught:
+                await full.traits()
+            assert caught.value.code == "PEER_UNREACHABLE"
+        async with connected(server.port, job_id="6" * 24) as other:
+            assert (await other.traits()).kind == "memory"
+        await freed.aclose()
+        assert (await second.traits()).kind == "memory"
+        assert (await first.traits()).kind == "memory"
+
+
+async def test_a_job_is_not_kept_from_its_channels_by_another_peer() -> None:
+    """Who names a job that is not its own does not use up what that has."""
+    async with (
+        serving(StuckSource(), OneKeyGate(known=(US, "b" * 24))) as server,
+        connected(server.port, server_id="b" * 24) as stranger,
+        connected(server.port) as owner,
+        AsyncExitStack() as channels,
+    ):
+        await stuck(stranger, channels, CHANNELS_MAX)
+        assert (await owner.traits()).kind == "memory"
 
 
 async def test_a_crowd_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,5 +6,6 @@ channel     one ssh channel as a counted, bounded byte duplex
 link        an ssh connection to a peer: pinned keys, algorithms, errors translated
 client      PeerSource: a `Source` over a link
 answers     answering one request from a storage, after the gate
+refusals    what is refused, told in the log in few lines
 server      what an exporter listens with: who may log in, and what is refused
 """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -14,8 +15,9 @@ from transfer.errors import PeerRefused, PeerUnreachable, TransferError
 from transfer.frames import FrameType, FrameWriter
 from transfer.peer import messages
 from transfer.peer.channel import Duplex
-from transfer.peer.link import LOGIN_SECONDS
+from transfer.peer.link import CHANNELS_MAX, LOGIN_SECONDS
 from transfer.peer.messages import PeerRequest, StreamRequest
+from transfer.peer.refusals import Refusals
 from transfer.pipeline import (
     Outlet,
     TokenBucket,
@@ -30,8 +32,6 @@ ANSWER_SECONDS_MAX = 6 * 3600  # for a snapshot of a large tree by copying
 ALIVE_SECONDS_MAX = 10
 
 T = TypeVar("T")
-
-log = logging.getLogger("hoody.peer")
 
 
 class Gate(Protocol):
@@ -60,34 +60,56 @@ class ServerSettings:
 class Answers:
     """Serves what the gate allows of a storage."""
 
-    def __init__(self, storage: Source, gate: Gate, settings: ServerSettings) -> None:
+    def __init__(
+        self, storage: Source, gate: Gate, settings: ServerSettings, refusals: Refusals
+    ) -> None:
         self._storage = storage
         self._gate = gate
         self._settings = settings
+        self._refusals = refusals
         self._bucket = TokenBucket(settings.limit_bytes_per_second)
+        self._channels: Counter[tuple[str, str]] = Counter()  # of each peer's job
 
     async def serve(self, peer_id: str, channel: Duplex) -> None:
         """Answers the channel's one request, also with its error, and closes the channel."""
         writer = FrameWriter()
-        try:
+        with ExitStack() as stack:
+            stack.callback(channel.close)
             try:
-                await self._answer(peer_id, channel, writer)
+                request = await _request(channel)
+                stack.enter_context(self._counted(peer_id, request.job_id))
+                await self._answer(peer_id, request, channel, writer)
             except PeerUnreachable:
                 return
             except TransferError as error:
                 level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
-                log.log(level, "%s: %s: %s", peer_id, error.code, error.message)
+                self._refusals.tell(peer_id, f"{error.code}: {error.message}", level)
                 with suppress(PeerUnreachable):
                     await channel.send(messages.write_error(writer, error))
             # The peer closes when it has read everything; one that does not is not waited for.
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.stall_seconds):
                     await channel.finish()
-        finally:
-            channel.close()
 
-    async def _answer(self, peer_id: str, channel: Duplex, writer: FrameWriter) -> None:
-        request = await _request(channel)
+    @contextmanager
+    def _counted(self, peer_id: str, job_id: str) -> Iterator[None]:
+        """Raises PeerUnreachable where the job has all its channels, over whichever links: the
+        peer tries again, by when those that an earlier attempt has left are gone."""
+        job = (peer_id, job_id)
+        if self._channels[job] >= CHANNELS_MAX:
+            self._refusals.tell(peer_id, f"more than {CHANNELS_MAX} channels of a job")
+            raise PeerUnreachable("the job has all its channels", job=job_id)
+        self._channels[job] += 1
+        try:
+            yield
+        finally:
+            self._channels[job] -= 1
+            if not self._channels[job]:
+                del self._channels[job]
+
+    async def _answer(
+        self, peer_id: str, request: PeerRequest, channel: Duplex, writer: FrameWriter
+    ) -> None:
         await self._gate.authorize(peer_id, request)
         if isinstance(request, StreamRequest):
             await self._stream(channel, writer, request)

@@ -26,7 +26,7 @@ from transfer.peer.messages import PeerRequest, write_request
 from transfer.pipeline import PIECE_BYTES, progress_within
 
 SUBSYSTEM = "hoody-peer-1"
-CHANNELS_MAX = 8  # of one link
+CHANNELS_MAX = 8  # of one job, and so of a link, which has one job
 LOGIN_SECONDS = 10
 CLOSE_SECONDS = 5
 SMALL_WINDOW_BYTES = 1 << 20  # of a channel that carries one message

@@ -2,7 +2,8 @@
 
 A peer logs in with its server id as user name and its ed25519 key. The one thing it can open is
 a session with our subsystem; shells, commands, terminals, agents, X11, forwarding, sftp and scp
-are refused. Each channel carries one request, which the gate judges before it is served.
+are refused, and told of in the log. Each channel carries one request, which the gate judges
+before it is served.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from transfer.peer.link import (
     SMALL_WINDOW_BYTES,
     SUBSYSTEM,
 )
+from transfer.peer.refusals import STRANGERS, Refusals
 from transfer.pipeline import PIECE_BYTES
 from transfer.storage.base import Source
 
@@ -46,11 +48,12 @@ class PeerServer:
 
     def __init__(self, storage: Source, gate: Gate, settings: ServerSettings) -> None:
         self.gate = gate
+        self.refusals = Refusals()
         self.links: Counter[str] = Counter()
         self.connections: set[asyncssh.SSHServerConnection] = set()
         self._door: dict[asyncssh.SSHServerConnection, str] = {}  # oldest first, and from where
         self._login_seconds = settings.login_seconds
-        self._answers = Answers(storage, gate, settings)
+        self._answers = Answers(storage, gate, settings, self.refusals)
         self._reuse_port = settings.reuse_port
         self._tasks: set[asyncio.Task[None]] = set()
         self._acceptor: asyncssh.SSHAcceptor | None = None
@@ -68,7 +71,6 @@ class PeerServer:
             kbdint_auth=False,
             host_based_auth=False,
             gss_host=None,
-            allow_pty=False,
             line_editor=False,
             agent_forwarding=False,
             x11_forwarding=False,
@@ -115,6 +117,11 @@ class PeerServer:
         """A connection has logged in, or is gone."""
         self._door.pop(connection, None)
 
+    def refuses(self, peer_id: str, what: str) -> bool:
+        """What asyncssh is to be answered where a peer asks for what it cannot have."""
+        self.refusals.tell(peer_id, f"asks for {what}")
+        return False
+
     def start(self, channel: ServerChannel) -> asyncio.Task[None]:
         """Serves the request of a channel in a task of its own."""
         task = asyncio.create_task(self._answers.serve(channel.peer_id, channel))
@@ -143,8 +150,21 @@ class ServerChannel(Duplex, asyncssh.SSHServerSession[bytes]):
         self.opened(chan)
 
     def subsystem_requested(self, subsystem: str) -> bool:
-        """The only kind of session there is; the others are refused by the base class."""
-        return subsystem == SUBSYSTEM
+        """The only kind of session there is."""
+        wanted = f"the subsystem {subsystem[:64]!r}"
+        return subsystem == SUBSYSTEM or self._server.refuses(self.peer_id, wanted)
+
+    def shell_requested(self) -> bool:
+        """There is none."""
+        return self._server.refuses(self.peer_id, "a shell")
+
+    def exec_requested(self, command: str) -> bool:
+        """Nothing is run, whatever the command; scp is one."""
+        return self._server.refuses(self.peer_id, "a command")
+
+    def pty_requested(self, term_type: str, term_size: object, term_modes: object) -> bool:
+        """There is none."""
+        return self._server.refuses(self.peer_id, "a terminal")
 
     def session_started(self) -> None:
         """The peer may send its request."""
@@ -183,7 +203,7 @@ class _Login(asyncssh.SSHServer):
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         pinned = await self._server.gate.key_of(username)
         if pinned is None or asyncssh.import_public_key(pinned).public_data != key.public_data:
-            log.warning("%.64r: unknown server or key", username)
+            self._server.refusals.tell(STRANGERS, f"unknown server or key: {username[:64]!r}")
             return False
         return True
 
@@ -194,15 +214,33 @@ class _Login(asyncssh.SSHServer):
         self._server.leaves_the_door(self._connection)
         self._server.links[self.peer_id] += 1
         if self._server.links[self.peer_id] > LINKS_MAX:
-            log.warning("%s: more than %d links", self.peer_id, LINKS_MAX)
+            self._server.refusals.tell(self.peer_id, f"more than {LINKS_MAX} links")
             self._connection.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "too many links")
 
     def session_requested(self) -> ServerChannel:
         if self.channels >= CHANNELS_MAX:
-            log.warning("%s: more than %d channels", self.peer_id, CHANNELS_MAX)
+            self._server.refusals.tell(self.peer_id, f"more than {CHANNELS_MAX} channels of a link")
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "too many channels")
         self.channels += 1
         return ServerChannel(self._server, self)
+
+    def connection_requested(self, *_: object) -> bool:
+        return self._server.refuses(self.peer_id, "a way to a port")
+
+    def unix_connection_requested(self, *_: object) -> bool:
+        return self._server.refuses(self.peer_id, "a way to a socket")
+
+    def server_requested(self, *_: object) -> bool:
+        return self._server.refuses(self.peer_id, "a port to listen on")
+
+    def unix_server_requested(self, *_: object) -> bool:
+        return self._server.refuses(self.peer_id, "a socket to listen on")
+
+    def tun_requested(self, *_: object) -> bool:
+        return self._server.refuses(self.peer_id, "a tunnel")
+
+    def tap_requested(self, *_: object) -> bool:
+        return self._server.refuses(self.peer_id, "a tunnel")
 
 
 __all__ = ["Gate", "PeerServer", "ServerSettings", "serve"]

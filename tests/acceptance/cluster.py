@@ -1,4 +1,4 @@
-"""Real daemons on loopback: `python -m daemon run`, each with its own storage, one catalogue.
+"""Real daemons on loopback: `hoodyd run`, each with its own storage, one catalogue.
 
     with Cluster(directory, backend="dir", servers=2) as cluster:
         async with cluster.api() as api: …
@@ -163,9 +163,9 @@ class Daemon:
     def children(self, verb: str) -> list[psutil.Process]:
         """Its living processes of one kind, of CHILDREN."""
         found = []
-        for process in psutil.Process(self.pid).children():
+        for process in psutil.Process(self.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                if verb in process.cmdline():
+                if verb == process.name() or verb in process.cmdline():
                     found.append(process)
         return found
 
@@ -177,9 +177,10 @@ class Daemon:
 
 
 class Cluster:
-    """Servers a, b, c … that share a catalogue, and two directories to take trees in from."""
+    """Servers a, b, c … that share a catalogue, and a directory to take trees in from. Their
+    daemons' children start quickly (nursery.py)."""
 
-    program = "daemon"
+    program = "tests.acceptance.nursery"
 
     def __init__(
         self,
@@ -291,6 +292,12 @@ class Cluster:
                 stack.callback(self._zfs.destroy_pool, pool)
             for daemon in self.daemons:
                 stack.callback(daemon.stop)
+
+
+class PlainCluster(Cluster):
+    """One whose daemons are as users have them: `python -m daemon run`."""
+
+    program = "daemon"
 
 
 MakeCluster = Callable[..., Cluster]

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster
+from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, PlainCluster
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -116,6 +116,12 @@ async def test_a_copy_on_the_same_server_reads_no_data(zfs_cluster: Cluster) -> 
 def backend() -> str:
     """What is said here is of zfs."""
     return "zfs"
+
+
+@pytest.fixture(scope="module")
+def cluster_type() -> type[Cluster]:
+    """As users have it."""
+    return PlainCluster
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from tests.acceptance.api import Api, Json, refuses
 from tests.acceptance.cluster import Cluster, MakeCluster
 
 LOOK_SECONDS = 0.2  # instead of the 60 between two looks
+HANG_SECONDS = 30
 ON_DIR = pytest.mark.parametrize("backend", ["dir"], indirect=True, scope="module")
 
 
@@ -45,6 +46,15 @@ async def source(cluster: Cluster, api: Api, request: pytest.FixtureRequest) -> 
     (tree / "root").mkdir(parents=True)
     (tree / "file").write_text("first")
     return await api.create(str(tree))
+
+
+@ON_DIR
+async def test_a_daemon_logs_once_that_it_is_ready(cluster: Cluster) -> None:
+    async with asyncio.timeout(HANG_SECONDS):
+        for daemon in cluster.daemons:
+            while (said := daemon.log_tail().count('"event": "ready"')) == 0:
+                await asyncio.sleep(LOOK_SECONDS)
+            assert said == 1
 
 
 # --- users ---------------------------------------------------------------------------------------
@@ -96,6 +106,9 @@ async def test_a_write_is_noticed_through_any_server(
     assert (await shown(api, copied))["sync_state"] == "current"
 
     (Path(await api.rootfs(source)) / "file").write_text("second")
+    await asyncio.sleep(LOOK_SECONDS)
+    (listed,) = (await other.call("GET", f"/containers?source_container_id={source}"))["containers"]
+    assert (listed["id"], listed["sync_state"]) == (copied, "behind")
     assert (await shown(other, copied))["sync_state"] == "behind"
     written = await shown(other, source)
     assert written["updated_at"] > quiet["updated_at"]

@@ -45,7 +45,7 @@ class FreezingCluster(Cluster):
         return super().__enter__()
 
     def halt(self, after_bytes: int) -> None:
-        """From now on each stream waits once so many bytes of it were sent."""
+        """From now on streams wait once so many more bytes were sent."""
         fresh = self.directory / f"{ORDER}.tmp"
         fresh.write_text(str(after_bytes))
         fresh.replace(self.directory / ORDER)
@@ -56,8 +56,7 @@ class FreezingCluster(Cluster):
 
 
 class ForkingCluster(FreezingCluster):
-    """One whose workers start quickly; none of its daemons' children has a verb of its own in its
-    command line (Daemon.children)."""
+    """One whose daemons' children start quickly."""
 
     program = "tests.fault.forking"
 

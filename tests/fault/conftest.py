@@ -11,12 +11,12 @@ from tests.acceptance.conftest import (
     new_catalogue,
     pytest_runtest_makereport,
 )
-from tests.fault.boundaries import FreezingCluster
+from tests.fault.boundaries import ForkingCluster
 
 __all__ = ["backend", "cluster", "make_cluster", "new_catalogue", "pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session")
-def cluster_type() -> type[FreezingCluster]:
+def cluster_type() -> type[ForkingCluster]:
     """What `make_cluster` makes."""
-    return FreezingCluster
+    return ForkingCluster

@@ -17,6 +17,7 @@ from typing import Any
 
 from daemon.api import routing, waiting
 from daemon.cli import main
+from tests.acceptance.nursery import fork_children
 
 PLACES = ("answering", "waiting")
 
@@ -34,6 +35,7 @@ def dies_before(function: Callable[..., Any], order: Path) -> Callable[..., Any]
 
 
 if __name__ == "__main__":
+    fork_children()
     if sys.argv[1] == "run":
         beside = Path(sys.argv[-1]).parent
         routing._enveloped = dies_before(routing._enveloped, beside / "answering")

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from daemon import children
 from daemon.cli import main
+from tests.acceptance.nursery import fork_children
 from transfer.frames import HEADER_BYTES, FrameType
 from transfer.peer.server import ServerChannel
 
@@ -83,7 +83,7 @@ def spoil_streams(order: Path) -> None:
 
 
 if __name__ == "__main__":
-    children.PROGRAM = (sys.executable, "-m", "tests.fault.spoiling")
+    fork_children()
     if sys.argv[1] == "exporter":
         spoil_streams(Path(sys.argv[-1]).parent / ORDER)
     main()

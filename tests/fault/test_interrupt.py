@@ -40,6 +40,12 @@ ORPHAN_SECONDS = 15.0  # 2 are promised, on a machine that is not busy with othe
 
 
 @pytest.fixture(scope="module")
+def cluster_type() -> type[FreezingCluster]:
+    """One whose daemons start their children as users have it."""
+    return FreezingCluster
+
+
+@pytest.fixture(scope="module")
 def cluster(make_cluster: MakeCluster) -> FreezingCluster:
     """Two servers, a and b."""
     return make_cluster(2)

@@ -19,7 +19,7 @@ demo: $(READY)
 test: $(READY)
 	tests/install-parts
 	$(MAKE) lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ actions                 one verb a file: what a job does
 engine                  claims jobs, runs them, settles them
 worker, exporter,       the data plane: processes of their own, so that no bulk byte passes
 keeper                  through the event loop that serves the API
+news                    word that the catalogue may have changed
 auth, verbs, api        who may ask, what is asked, and the HTTP in front of it
 service                 builds and runs all of it (`hoodyd run`)
 setup, cli, commands    `hoodyd`, the operator's command

@@ -10,6 +10,8 @@ identity     the container's own names and keys inside its root filesystem
 bring        what copy and sync share
 create, copy, sync, restore, snapshots, power, delete   the verbs
 collect      the one place that destroys datasets and snapshots
+letting_go   what the collector lets go of in the catalogue
+look, sizes  what was written to a filesystem, and how much it is
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ routing      what an endpoint is, and the checks that come before every one
 access       lookups as the caller may see them, and what a verb must pass
 queueing     the one way in which an endpoint makes a job
 waiting      the end of a job, for the endpoints that answer with it
+events       streams of what happens, which can be taken up again
+idempotency, freshness   answers that are given again; filesystems that a GET has looked at
 showing      rows -> objects and pages
 fields, strict_json   the kinds of values in bodies and queries; bytes -> a JSON object
 errors, failures   what is refused, with status and code; everything that fails, as an envelope

@@ -23,6 +23,9 @@ from daemon.store import jobs
 from daemon.store.database import Database, Tx
 from daemon.store.schema import jobs as job_table
 
+NEVER_SECONDS = 1e6
+END_SECONDS = 60.0
+
 
 async def test_a_job_runs_and_its_result_is_written_down(works: Works) -> None:
     job = await works.job(DONE)
@@ -35,6 +38,24 @@ async def test_a_job_runs_and_its_result_is_written_down(works: Works) -> None:
     assert [one.id for one in works.settled] == [job.id]
     assert works.abandoned == []
     assert await works.story(job) == ["queued", "running", "succeeded"]
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "polled"])
+async def test_a_job_that_comes_later_is_found(
+    works: Works, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While all news are told, nobody has to look by the clock; while they are not, somebody
+    has."""
+    monkeypatch.setattr(engine, "RARE_POLL_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr(engine, "POLL_SECONDS", NEVER_SECONDS if told else 0.01)
+    works.news.complete = told
+    first = await works.job(DONE)
+    async with works.running(), asyncio.timeout(END_SECONDS):
+        await works.ended(first)
+        second = await works.job(DONE)
+        if told:
+            works.news.tell()
+        assert (await works.ended(second)).state is JobState.SUCCEEDED
 
 
 async def test_more_jobs_than_workers_are_done_one_after_the_other(works: Works) -> None:

@@ -34,12 +34,13 @@ class Works:
     settled: list[Job] = field(default_factory=list)
     abandoned: list[tuple[str, str]] = field(default_factory=list)
     faults: int = 0
+    news: News = field(default_factory=News)
 
     def engine(self, db: Any = None, policy: Policy = PATIENT) -> Engine:
         rules = Rules(policy, dict.fromkeys(JobType, self.abandon))
         db = db or self.world.db
         settled = self.settled.append
-        return Engine(db, self.world.here.id, self.pool, rules, news=News(), on_settled=settled)
+        return Engine(db, self.world.here.id, self.pool, rules, news=self.news, on_settled=settled)
 
     async def abandon(self, tx: Tx, job: Job, reason: str) -> None:
         self.abandoned.append((job.id, reason))

@@ -12,7 +12,7 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
-JOB_SECONDS = 120.0
+JOB_SECONDS = 300.0
 WAIT_SECONDS = 20
 POLL_SECONDS = 0.1
 ENDED = {"succeeded", "failed", "cancelled"}

@@ -33,8 +33,8 @@ from daemon.model import now
 from tests.acceptance.api import Api
 from transfer.storage.private_zfs import PrivateZfs
 
-READY_SECONDS = 60.0
-STOP_SECONDS = 15.0
+READY_SECONDS = 180.0
+STOP_SECONDS = 60.0
 TOKEN_SECONDS = 7_200
 POLL_SECONDS = 0.05
 PORTS = (20_000, 32_000)  # below Linux's ephemeral ports

@@ -5,17 +5,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster, MakeCluster, Settings
+from tests.postgres import Postgres, serving
 from transfer.storage.private_zfs import PrivateZfs
 
 _running: list[Cluster] = []
+_numbers = count(1)
 
 
-@pytest.fixture(scope="module", params=["dir", pytest.param("zfs", marks=pytest.mark.zfs)])
+@pytest.fixture(
+    scope="module",
+    params=["dir", pytest.param("zfs", marks=[pytest.mark.zfs, pytest.mark.postgres])],
+)
 def backend(request: pytest.FixtureRequest) -> str:
     """Both kinds of storage, one after the other."""
     return str(request.param)
@@ -27,10 +33,30 @@ def cluster_type() -> type[Cluster]:
     return Cluster
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running server."""
+    with serving() as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
-def new_catalogue() -> Callable[[], str | None]:
-    """Makes the address of an empty database for a cluster; None is a SQLite file of its own."""
-    return lambda: None
+def new_catalogue(
+    request: pytest.FixtureRequest, backend: str
+) -> Callable[[], str] | Callable[[], None]:
+    """Makes the address of an empty catalogue for a cluster: beside zfs in PostgreSQL, beside dir
+    a SQLite file of its own, which is None. Storage and catalogue know nothing of each other, so
+    each test runs on both of either."""
+    if backend == "dir":
+        return lambda: None
+    server: Postgres = request.getfixturevalue("postgres")
+
+    def make() -> str:
+        name = f"catalogue{next(_numbers)}"
+        server.create(name)
+        return server.url(name)
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.acceptance.cluster import Cluster, Daemon
 from transfer.model import Forest, Guid
 from transfer.storage import open_storage
 
-LOOK_SECONDS_MAX = 60.0
+LOOK_SECONDS_MAX = 150.0
 POLL_SECONDS = 0.25
 COMMAND_SECONDS = 60
 MIB = 1 << 20

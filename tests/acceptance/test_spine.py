@@ -23,8 +23,8 @@ from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, PlainCluster
 
 SLACK_BYTES = 64 << 10
 DAY_BYTES = 300_000
-RESTART_SECONDS = 20.0
-COLLECT_SECONDS = 60.0
+RESTART_SECONDS = 60.0
+COLLECT_SECONDS = 150.0
 POLL_SECONDS = 0.05
 
 

@@ -25,9 +25,9 @@ from tests.fault.boundaries import FreezingCluster
 TREE_BYTES = 26 << 20
 ON_THE_WAY_BYTES = 1 << 20  # what a halted stream has sent beyond what a test waits for
 POLL_SECONDS = 0.05
-PROGRESS_SECONDS = 60.0
-CLEAN_SECONDS = 45.0
-RESTART_SECONDS = 20.0
+PROGRESS_SECONDS = 180.0
+CLEAN_SECONDS = 150.0
+RESTART_SECONDS = 60.0
 
 Strike = Callable[[Cluster], None]
 

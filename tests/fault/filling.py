@@ -13,7 +13,7 @@ from tests.acceptance.cluster import Daemon
 from tests.fault.boundaries import FreezingCluster
 
 COMMAND_SECONDS = 60.0
-FILL_SECONDS = 20.0
+FILL_SECONDS = 60.0
 DISK_BYTES = 768 << 20
 PAGE_BYTES = 4096
 

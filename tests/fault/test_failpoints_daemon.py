@@ -24,7 +24,7 @@ from tests.fault.striking import Tally, done, frozen_at, lanes_for, undisturbed
 pytestmark = pytest.mark.timeout(900)
 
 BLOWS = 10
-END_SECONDS = 15.0
+END_SECONDS = 60.0
 
 Target = tuple[Scene, str]
 

@@ -19,7 +19,7 @@ from tests.fault.filling import Ext4, Tmpfs
 
 TREE_BYTES = 10 << 20
 CATALOGUE_BYTES = 16 << 20
-REFUSED_SECONDS = 60.0
+REFUSED_SECONDS = 180.0
 POLL_SECONDS = 0.05
 
 _numbers = count()

@@ -19,7 +19,7 @@ TREE_BYTES = 8 << 20
 MIDDLE_BYTES = 3 << 20
 CUTS = 5
 POLL_SECONDS = 0.1
-AGAIN_SECONDS = 60.0
+AGAIN_SECONDS = 180.0
 
 
 @pytest.fixture(scope="module")

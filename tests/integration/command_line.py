@@ -6,13 +6,15 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 MODULES = {"hoody": "daemon.client_cli", "hoodyd": "daemon"}
-SECONDS_MAX = 60
+SECONDS_MAX = 180
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ async def run(
     command: str, *arguments: str, env: dict[str, str], stdin: str = "", cwd: Path | None = None
 ) -> Ran:
     """Runs the command to its end."""
+    async with started(command, *arguments, env=env, cwd=cwd) as process:
+        async with asyncio.timeout(SECONDS_MAX):
+            out, err = await process.communicate(stdin.encode())
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def started(
+    command: str, *arguments: str, env: dict[str, str], cwd: Path | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command as a process, which is gone when the block is left."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -53,11 +67,8 @@ async def run(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(SECONDS_MAX):
-            out, err = await process.communicate(stdin.encode())
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert process.returncode is not None
-    return Ran(process.returncode, out.decode(), err.decode())

@@ -19,7 +19,7 @@ from daemon.store.migrate import migrate
 from tests.acceptance.cluster import free_port
 from tests.integration.command_line import environment
 
-END_SECONDS = 60
+END_SECONDS = 180
 FILES = {"secret_file": "jwt.secret", "sealing_key_file": "sealing.key"}
 
 

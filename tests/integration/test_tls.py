@@ -25,7 +25,7 @@ from daemon.keyfiles import read_tls
 from tests.acceptance.cluster import free_port
 from tests.integration.command_line import Ran, environment, run
 
-READY_SECONDS = 60
+READY_SECONDS = 180
 POLL_SECONDS = 0.05
 
 

@@ -21,7 +21,7 @@ from daemon.config import LimitsSection
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
 
-HANG_SECONDS = 30
+HANG_SECONDS = 90
 
 
 @pytest.fixture(scope="session")

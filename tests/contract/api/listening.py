@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import ClientResponse
 from api_world import V1, Api
 
-HANG_SECONDS = 30
+HANG_SECONDS = 90
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from transfer.model import Capacity
 
 PAGE = {"name", "alias", "created_at", "last_used_at", "expires_at", "stateful", "size"}
 ADDED = {"guid", "inherited", "unique_bytes", "inconsistent_files"}
-HANG_SECONDS = 30
+HANG_SECONDS = 90
 AT = datetime(2025, 1, 15, 10, 30, tzinfo=UTC)
 
 

@@ -15,10 +15,11 @@ import pytest
 from daemon import locks, sweep
 from daemon.actions import ACTIONS
 from daemon.condition import Condition
+from daemon.engine import CANCELLED
 from daemon.errors import CatalogueError, StartError
 from daemon.model import Job, JobState, JobType, Status, new_id, now
 from daemon.states import Move
-from daemon.store import events, jobs, servers
+from daemon.store import containers, events, jobs, servers
 from daemon.store.sole import sole
 from tests.engine_world import World
 from tests.postgres import serving
@@ -27,6 +28,7 @@ from transfer.model import Capacity
 ROOT = Path(__file__).parents[3]
 ABANDON = {type: action.abandon for type, action in ACTIONS.items()}
 SILENT = timedelta(minutes=10)
+HANG_SECONDS = 90
 
 
 async def holder(code: str, *arguments: str) -> asyncio.subprocess.Process:
@@ -197,9 +199,44 @@ async def test_a_job_that_moves_meanwhile_is_left_alone(world: World) -> None:
     job = await waiting(world, JobType.COPY, runs=True)
     async with world.db.write() as tx:
         await jobs.move(tx, job, Move.SUCCEED, at=now())
-    await sweep._fail(world.db, job, ABANDON[job.type], now())
+    await sweep._end(world.db, job, Move.FAIL, CANCELLED, ABANDON)
     assert (await world.job(job.id)).state is JobState.SUCCEEDED
     assert (await world.get(job.container_id)).status is Status.COPYING
+
+
+@pytest.mark.parametrize(
+    ("type", "during", "afterwards"),
+    [
+        (JobType.COPY, Status.COPYING, Status.ERROR),
+        (JobType.SYNC, Status.COPYING, Status.STOPPED),
+        (JobType.SYNC, Status.DELETING, Status.DELETING),
+        (JobType.DELETE, Status.DELETING, Status.STOPPED),
+    ],
+)
+async def test_what_is_to_be_cancelled_waits_for_no_server(
+    type: JobType, during: Status, afterwards: Status, world: World
+) -> None:
+    """Where it was asked for while the server had not been missed yet. What runs, or is not to
+    be cancelled, is left alone, and so are those of a server that is there."""
+    offline = timedelta(seconds=15)
+    runs = await waiting(world, type, runs=True)
+    kept = await waiting(world, type, runs=False)
+    job = await waiting(world, type, runs=False)
+    async with world.db.write() as tx:
+        await containers.change(tx, job.container_id, status=during)
+        for asked in (runs, job):
+            await jobs.request_cancel(tx, asked.id)
+    await lose(world, offline - timedelta(seconds=5))
+    await sweep.end_cancelled(world.db, offline, ABANDON)
+    assert (await world.job(job.id)).state is JobState.QUEUED
+    await lose(world, offline + timedelta(seconds=1))
+    for _ in range(2):
+        await sweep.end_cancelled(world.db, offline, ABANDON)
+        after = await world.job(job.id)
+        assert (after.state, after.error) == (JobState.CANCELLED, CANCELLED)
+        assert (await world.get(job.container_id)).status is afterwards
+    assert (await world.job(runs.id)).state is JobState.RUNNING
+    assert await world.job(kept.id) == kept
 
 
 async def test_jobs_are_readable_for_thirty_days_and_events_for_one(world: World) -> None:
@@ -246,6 +283,15 @@ async def test_the_condition_is_what_the_children_said_last() -> None:
     assert condition.health()["storage"] == "no disk"
     await condition.keeper_said({"capacity": room})
     assert condition.health()["storage"] is None
+
+
+async def test_all_is_well_when_the_last_part_is() -> None:
+    condition = Condition(storage_failure=None, listening={0})
+    well = asyncio.create_task(condition.all_well())
+    await asyncio.sleep(0)
+    assert not well.done()
+    condition.announced = True
+    await asyncio.wait_for(well, HANG_SECONDS)
 
 
 async def test_every_word_of_the_keeper_ends_its_silence() -> None:

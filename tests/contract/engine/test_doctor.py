@@ -162,6 +162,9 @@ async def test_findings_as_text(
     assert capsys.readouterr().out == "no findings\n"
     path = world.path(source)
     await world.here.storage.unmount(path)
+    assert await asyncio.to_thread(doctor.run, world.here.config, False, False) == 1
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == "the same with --repair mends GENERATION_UNMOUNTED"
     assert await asyncio.to_thread(doctor.run, world.here.config, True, False) == 1
     line = capsys.readouterr().out
     assert line == f"GENERATION_UNMOUNTED  {path}: a live generation is unmounted (repaired)\n"

@@ -32,6 +32,11 @@ class Condition:
         beat = None if self.announced else "no heartbeat was written yet"
         return {"storage": self.storage_failure, "peer_listener": peer, "heartbeat": beat}
 
+    async def all_well(self) -> None:
+        """Returns when nothing is wrong with any part."""
+        while any(self.health().values()):
+            await self.changed(FIRST_ANSWER_POLL_SECONDS)
+
     def keeper_started(self, child: Child) -> None:
         """A keeper has begun; it has not said anything yet."""
         self.keeper = child

@@ -29,6 +29,13 @@ RARE_POLL_SECONDS = 2.0
 
 Abandon = Callable[[Tx, Job, str], Awaitable[None]]
 
+CANCELLED: Json = {
+    "code": "CANCELLED",
+    "message": "the job was cancelled",
+    "retryable": False,
+    "evidence": {},
+}
+
 log = logs.get(__name__)
 
 
@@ -102,7 +109,7 @@ class Engine:
         queued = [job for job in active if job.state is JobState.QUEUED]
         for waiting in queued:
             if waiting.cancel_requested:  # it needs no worker to end
-                await self._settle(waiting, {"error": _CANCELLED})
+                await self._settle(waiting, {"error": CANCELLED})
         wanted = {job.type for job in queued}
         while types := wanted & self._pool.open_to:  # without work, no writer's turn is taken
             at = now()
@@ -183,7 +190,7 @@ class Engine:
     async def _unsuccessful(self, tx: Tx, job: Job, error: Json) -> Job:
         at = now()
         if job.cancel_requested:
-            return await self._end(tx, job, Move.CANCEL, _CANCELLED)
+            return await self._end(tx, job, Move.CANCEL, CANCELLED)
         again = None
         if error["retryable"]:
             began = job.started_at or at
@@ -195,9 +202,7 @@ class Engine:
         return await jobs.move(tx, job, Move.REQUEUE, at=at, error=error, not_before=again)
 
     async def _end(self, tx: Tx, job: Job, move: Move, error: Json) -> Job:
-        await self._rules.abandon[job.type](tx, job, f"{error['code']}: {error['message']}")
-        log.warning("job ended", outcome=move, code=error["code"], message=error["message"])
-        return await jobs.move(tx, job, move, at=now(), error=error)
+        return await end(tx, job, move, error, self._rules.abandon[job.type])
 
     async def _put_back(self) -> None:
         """Queues its own attempts again, and no others: where this daemon ends because another one
@@ -214,9 +219,10 @@ class Engine:
             log.error("running jobs wait for the next start", reason=error.message)
 
 
-_CANCELLED: Json = {
-    "code": "CANCELLED",
-    "message": "the job was cancelled",
-    "retryable": False,
-    "evidence": {},
-}
+async def end(tx: Tx, job: Job, move: Move, error: Json, abandon: Abandon) -> Job:
+    """Ends a job without success. Raises LeaseLost where it has gone on meanwhile."""
+    await abandon(tx, job, f"{error['code']}: {error['message']}")
+    ended = await jobs.move(tx, job, move, at=now(), error=error)
+    code, message = error["code"], error["message"]
+    log.warning("job ended", job_id=job.id, outcome=move, code=code, message=message)
+    return ended

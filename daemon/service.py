@@ -20,7 +20,7 @@ from daemon.api.runner import Runner
 from daemon.auth import load_keys
 from daemon.children import Child, keep_alive
 from daemon.condition import Condition
-from daemon.config import Config
+from daemon.config import Config, Limits
 from daemon.config_types import Address
 from daemon.engine import Engine
 from daemon.engine import Rules as EngineRules
@@ -132,6 +132,7 @@ class Service:
             *(self._exporter(number) for number in range(self._config.transfer.exporters)),
             self._serve(runner),
             self._beat(),
+            self._say_ready(),
             self._watch_keeper(),
             self._sweep(),
             self._expire(),
@@ -149,6 +150,7 @@ class Service:
                 registry=CollectorRegistry(),
                 news=self._news,
                 health=self._condition.health,
+                abandon=self._abandon,
             )
         )
 
@@ -201,6 +203,11 @@ class Service:
                 log.error("no heartbeat", reason=error.message)
             await self._condition.changed(self._config.timing.heartbeat_seconds)
 
+    async def _say_ready(self) -> None:
+        """Tells the log once what readyz tells who asks."""
+        await self._condition.all_well()
+        log.info("ready")
+
     async def _watch_keeper(self) -> None:
         """Ends a keeper that is silent: something that it touches hangs. A new one is started."""
         while True:
@@ -211,14 +218,17 @@ class Service:
                 await keeper.kill()
 
     async def _sweep(self) -> None:
-        silent = timedelta(seconds=self._config.timing.server_lost_seconds)
+        timing = self._config.timing
+        lost = timedelta(seconds=timing.server_lost_seconds)
+        offline = timedelta(seconds=Limits.missed_heartbeats * timing.heartbeat_seconds)
         while True:
             try:
-                await sweep.fail_lost(self._db, silent, self._abandon)
+                await sweep.fail_lost(self._db, lost, self._abandon)
+                await sweep.end_cancelled(self._db, offline, self._abandon)
                 await sweep.forget_old(self._db)
             except CatalogueError as error:
                 log.error("sweep failed", reason=error.message)
-            await asyncio.sleep(self._config.timing.sweep_seconds)
+            await asyncio.sleep(timing.sweep_seconds)
 
     async def _expire(self) -> None:
         await self._condition.mounted.wait()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from daemon import logs
-from daemon.engine import Abandon
+from daemon.engine import CANCELLED, Abandon, end
 from daemon.errors import CatalogueError, LeaseLost
 from daemon.model import Job, JobState, JobType, Json, Status, new_id, now
 from daemon.states import Move
@@ -74,32 +74,46 @@ async def forget_old(db: Database) -> None:
         await idempotency.purge(tx, now() - idempotency.KEPT)
 
 
-async def fail_lost(db: Database, silent: timedelta, abandon: dict[JobType, Abandon]) -> None:
+async def fail_lost(db: Database, silent: timedelta, abandon: Mapping[JobType, Abandon]) -> None:
     """Fails the jobs of servers that have been silent for too long. A delete waits for them."""
-    at = now()
-    async with db.read() as tx:
-        lost = [
-            server
-            for server in await servers.every(tx)
-            if (server.last_heartbeat_at or server.created_at) < at - silent
-        ]
-        active = [job for server in lost for job in await jobs.of_server_active(tx, server.id)]
-    for job in active:
+    for job in await _of_silent(db, silent):
         if job.type is not JobType.DELETE:
-            await _fail(db, job, abandon[job.type], at)
+            error: Json = {
+                "code": "SERVER_LOST",
+                "message": "the container's server has been silent for too long",
+                "retryable": False,
+                "evidence": {"server_id": job.server_id},
+            }
+            await _end(db, job, Move.FAIL, error, abandon)
 
 
-async def _fail(db: Database, job: Job, abandon: Abandon, at: datetime) -> None:
-    error: Json = {
-        "code": "SERVER_LOST",
-        "message": "the container's server has been silent for too long",
-        "retryable": False,
-        "evidence": {"server_id": job.server_id},
-    }
+async def end_cancelled(
+    db: Database, silent: timedelta, abandon: Mapping[JobType, Abandon]
+) -> None:
+    """Ends the jobs that are to be cancelled and wait on servers that are offline: had those been
+    offline when they were asked, the jobs would have ended then."""
+    for job in await _of_silent(db, silent):
+        if job.cancel_requested and job.state is JobState.QUEUED:
+            await _end(db, job, Move.CANCEL, CANCELLED, abandon)
+
+
+async def _of_silent(db: Database, silent: timedelta) -> list[Job]:
+    """The jobs that have not ended of servers without a heartbeat for so long."""
+    since = now() - silent
+    async with db.read() as tx:
+        return [
+            job
+            for server in await servers.every(tx)
+            if (server.last_heartbeat_at or server.created_at) < since
+            for job in await jobs.of_server_active(tx, server.id)
+        ]
+
+
+async def _end(
+    db: Database, job: Job, move: Move, error: Json, abandon: Mapping[JobType, Abandon]
+) -> None:
     try:
         async with db.write() as tx:
-            await abandon(tx, job, f"{error['code']}: {error['message']}")
-            await jobs.move(tx, job, Move.FAIL, at=at, error=error)
+            await end(tx, job, move, error, abandon[job.type])
     except LeaseLost:
         return  # the server is back, or another one was faster
-    log.warning("job failed: its server is lost", job_id=job.id, server=job.server_id)

@@ -161,7 +161,7 @@ def _created(body: CreateBody, project: Project, server_id: str) -> Container:
 
 async def index(call: Call[Nothing, ContainerQuery]) -> Answer:
     """The caller's containers."""
-    query = call.query
+    query, db = call.query, call.deps.db
     wanted = ContainerFilter(
         owner_id=call.caller.owner_filter,
         project_id=query.project_id,
@@ -169,7 +169,10 @@ async def index(call: Call[Nothing, ContainerQuery]) -> Answer:
         source_container_id=query.source_container_id,
         status=query.status,
     )
-    async with call.deps.db.read() as tx:
+    async with db.read() as tx:
+        found, _ = await containers.page(tx, wanted, query.page, query.limit)
+    await refresh(call.deps, found)
+    async with db.read() as tx:
         found, total = await containers.page(tx, wanted, query.page, query.limit)
         views = await show_all(tx, found)
     return Answer(page_of("containers", views, total, query), "Containers retrieved successfully")
@@ -179,7 +182,7 @@ async def get(call: Plain) -> Answer:
     """One container."""
     async with call.deps.db.read() as tx:
         found = await visible_container(tx, call.caller, call.id)
-    await refresh(call, found)
+    await refresh(call.deps, [found])
     async with call.deps.db.read() as tx:
         data = await show(tx, await visible_container(tx, call.caller, call.id))
     return Answer(data, "Container retrieved successfully")
@@ -199,6 +202,8 @@ async def patch(call: Call[PatchBody, Nothing]) -> Answer:
             raise ContainerNameInUse(details={"name": "is taken"})
         if given:
             await containers.change(tx, found.id, **given, updated_at=now())
+    await refresh(call.deps, [found])
+    async with call.deps.db.read() as tx:
         data = await show(tx, await visible_container(tx, call.caller, call.id))
     return Answer(data, "Container updated successfully")
 

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from daemon.auth import TokenKeys
 from daemon.config import Config
+from daemon.engine import Abandon
+from daemon.model import JobType
 from daemon.news import News
 from daemon.store.database import Database
 
@@ -19,7 +21,8 @@ class Deps:
 
     `server_id` is the answering server. `news` is told when a job was queued or is to be
     cancelled, and tells that something may have changed. `health` names this server's parts, each
-    with what is wrong with it, or None; the database is asked by the API itself.
+    with what is wrong with it, or None; the database is asked by the API itself. `abandon` says
+    by job type what becomes of the container whose job ends without success.
     """
 
     db: Database
@@ -30,3 +33,4 @@ class Deps:
     registry: CollectorRegistry
     news: News
     health: Callable[[], Mapping[str, str | None]]
+    abandon: Mapping[JobType, Abandon]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.api.access import visible_job
+from daemon.api.access import is_online, known_server, visible_job
 from daemon.api.errors import JobNotCancellable
 from daemon.api.fields import (
     Fields,
@@ -17,6 +17,9 @@ from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route
 from daemon.api.showing import page_of
 from daemon.api.waiting import until_ended
 from daemon.auth import Scope
+from daemon.engine import CANCELLED, end
+from daemon.model import JobState
+from daemon.states import Move
 from daemon.store import jobs
 from daemon.store.jobs import JobFilter
 from daemon.views import job_view
@@ -65,15 +68,20 @@ async def wait(call: Call[Nothing, WaitQuery]) -> Answer:
 
 
 async def cancel(call: Plain) -> Answer:
-    """Asks a job to stop; it ends as soon as its worker can."""
+    """Asks a job to stop; it ends as soon as its worker can. One that waits while its server is
+    offline has nobody to end it, and ends here."""
+    deps = call.deps
     async with call.write() as tx:
         found = await visible_job(tx, call.caller, call.id)
         asked = await jobs.request_cancel(tx, found.id)
         if asked is None:
             raise JobNotCancellable(details={"state": found.state.value, "step": found.step})
+        server = await known_server(tx, asked.server_id, "server_id")
+        if asked.state is JobState.QUEUED and not is_online(deps.config, server):
+            asked = await end(tx, asked, Move.CANCEL, CANCELLED, deps.abandon[asked.type])
         answer = Answer(job_view(asked), "Job cancellation requested successfully")
         await call.keep(tx, answer)
-    call.deps.news.tell()
+    deps.news.tell()
     return answer
 
 

@@ -23,6 +23,14 @@ Time = Annotated[
 ]
 Size = Annotated[int, Field(ge=0, description="Bytes")]
 Count = Annotated[int, Field(ge=0)]
+SyncState = Annotated[
+    Literal["current", "behind", "orphaned"] | None,
+    Field(
+        description="How a copy stands to its source's filesystem. `current`: nothing there has"
+        " changed since the copy took it. `behind`: something has, or nothing was taken yet; a sync"
+        " brings the copy up to date. `orphaned`: the source was deleted. Null for what is no copy."
+    ),
+]
 
 
 def may_be_absent() -> Any:
@@ -148,7 +156,7 @@ class ContainerObject(Shape):
     exit_code: int | None
     disk_used_bytes: Size
     last_synced_at: Time | None
-    sync_state: Literal["current", "behind", "orphaned"] | None
+    sync_state: SyncState
     source_snapshot: str | None
     current_job_id: ObjectId | None
     sync_schedule: str | None

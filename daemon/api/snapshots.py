@@ -101,7 +101,8 @@ async def created(call: Call[SnapshotBody, Nothing], job: Job) -> Answer:
 
 
 async def restore(call: Plain) -> Answer:
-    """Makes the container's filesystem what it was when the snapshot was taken."""
+    """Makes the container's filesystem what it was when the snapshot was taken: of several with
+    the alias that is named, the newest."""
     reference = _reference(call)
     async with call.deps.db.write() as tx:
         found = await visible_container(tx, call.caller, call.id)
@@ -119,7 +120,8 @@ async def restore(call: Plain) -> Answer:
 
 
 async def set_alias(call: Call[AliasBody, Nothing]) -> Answer:
-    """Gives the snapshot another alias, or none."""
+    """Gives the snapshot another alias, or none: of several with the one that is named, the
+    newest."""
     reference = _reference(call)
     async with call.deps.db.write() as tx:
         found = await visible_container(tx, call.caller, call.id)

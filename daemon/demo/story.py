@@ -58,6 +58,7 @@ class Story:
     async def tell(self) -> None:
         """All of it; what is not as it must be is in `misses` afterwards."""
         tree = os.path.join(self.servers.directory, "import", "tree")
+        self.console.print("Gathering a tree to copy …")
         count = await _aside(trees.gather, tree)
         self.console.print(f"A tree of {count:,} files: this Python's library and packages.")
         source = await self._create(tree)
@@ -84,7 +85,7 @@ class Story:
         job = await self._ended(job_id)
         progress = cast("Json", job["progress"])
         size = int(cast("int", progress.get("bytes_done", 0)))
-        self.rows.append(Row("take in", "", size, 0, time.monotonic() - began, 0.0))
+        self._done(Row("take in", "", size, 0, time.monotonic() - began, 0.0))
         return str(data["id"])
 
     async def _copy(
@@ -136,9 +137,12 @@ class Story:
         if miss is not None:
             self.misses.append(f"{operation}: {miss}")
         logical = int(result["bytes_logical"])
-        self.rows.append(
-            Row(operation, used, logical, wire, seconds, result["downtime_seconds"], miss)
-        )
+        self._done(Row(operation, used, logical, wire, seconds, result["downtime_seconds"], miss))
+
+    def _done(self, row: Row) -> None:
+        """Takes the row into the table, and says so at once: the table comes at the end."""
+        self.rows.append(row)
+        self.console.print(f"  {row.operation}: {row.seconds:.1f} s")
 
     async def _rootfs(self, container: str) -> str:
         return str((await self.client.get(f"/containers/{container}/storage"))["rootfs"])
@@ -208,6 +212,7 @@ def run(backend: str, keep: bool) -> int:
 
 
 async def _tell(servers: Servers, console: Console) -> bool:
+    console.print("Starting two servers …")
     await servers.start()
     async with Client(servers.members[0].url, servers.token) as client:
         story = Story(servers, client, console)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, not_, or_, select, update
+from sqlalchemy import and_, exists, func, not_, or_, select, update
 from sqlalchemy import delete as delete_from
 
 from daemon.model import Container, Status, now
@@ -90,6 +91,17 @@ async def names(tx: Tx, project_id: str) -> set[str]:
 async def copies_of(tx: Tx, source_id: str) -> list[Container]:
     """The containers that were copied from this one."""
     wanted = select(containers).where(containers.c.source_container_id == source_id)
+    return await rows.every(tx, Container, wanted.order_by(containers.c.id))
+
+
+async def compared_with(tx: Tx, shown: Collection[Container]) -> list[Container]:
+    """The containers whose live filesystem says how copies stand, where these are shown: those of
+    them that have copies, and the sources of those that are copies."""
+    other = containers.alias()
+    has_copies = exists().where(other.c.source_container_id == containers.c.id)
+    is_shown = and_(containers.c.id.in_([one.id for one in shown]), has_copies)
+    is_source = containers.c.id.in_([one.source_container_id for one in shown])
+    wanted = select(containers).where(or_(is_shown, is_source))
     return await rows.every(tx, Container, wanted.order_by(containers.c.id))
 
 

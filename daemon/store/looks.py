@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import insert, or_, select, update
@@ -17,6 +18,13 @@ async def get(tx: Tx, container_id: str) -> LookRow:
     """What is known of a container; nothing, where it was never noted."""
     wanted = select(looks).where(looks.c.container_id == container_id)
     return await rows.one(tx, LookRow, wanted) or LookRow(container_id)
+
+
+async def every(tx: Tx, container_ids: Collection[str]) -> list[LookRow]:
+    """What is known of each of these containers."""
+    wanted = select(looks).where(looks.c.container_id.in_(container_ids))
+    known = {row.container_id: row for row in await rows.every(tx, LookRow, wanted)}
+    return [known.get(container_id) or LookRow(container_id) for container_id in container_ids]
 
 
 async def ask(tx: Tx, container_id: str, at: datetime) -> None:

@@ -16,7 +16,7 @@ from tests.acceptance.api import Api, Json, refuses
 from tests.acceptance.cluster import Cluster, MakeCluster
 
 LOOK_SECONDS = 0.2  # instead of the 60 between two looks
-HANG_SECONDS = 30
+HANG_SECONDS = 90
 ON_DIR = pytest.mark.parametrize("backend", ["dir"], indirect=True, scope="module")
 
 

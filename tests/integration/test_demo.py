@@ -17,10 +17,19 @@ import pytest
 
 from daemon.demo import trees
 
-DEMO_SECONDS = 280
-BEGIN_SECONDS = 90
-STOP_SECONDS = 40
+DEMO_SECONDS = 540
+BEGIN_SECONDS = 240
+STOP_SECONDS = 90
 POLL_SECONDS = 0.02
+OPERATIONS = (
+    "take in: ",
+    "copy, same server: ",
+    "copy, other server: ",
+    "second copy there: ",
+    "sync, same server: ",
+    "sync, other server: ",
+    "sync, unchanged source: ",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +82,9 @@ def test_it_reaches_its_figures(tmp_path: Path) -> None:
         status = process.wait(DEMO_SECONDS)
         said = (tmp_path / "said").read_text()
         assert status == 0, said
+        table = said.index("Two servers on this machine")
+        for step in ("Starting", "Gathering", *OPERATIONS):
+            assert 0 <= said.find(step) < table, step
         assert said.count("trees equal") == 2
         _assert_nothing_left(tmp_path)
 

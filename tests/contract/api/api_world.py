@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient
 from described import hold
 from prometheus_client import CollectorRegistry
 
+from daemon.actions import ACTIONS
 from daemon.api.deps import Deps
 from daemon.auth import USER_SCOPES, Scope, TokenKeys, issue
 from daemon.config import Config, LimitsSection, ServerSection, StorageSection
@@ -116,6 +117,7 @@ class World:
             registry=CollectorRegistry(),
             news=self.news,
             health=lambda: self.health,
+            abandon={kind: action.abandon for kind, action in ACTIONS.items()},
         )
 
     def token(self, user: User | None = None, scopes: Any = USER_SCOPES) -> str:

@@ -1,17 +1,20 @@
-"""A GET has filesystems looked at, by whoever serves them, and never for long."""
+"""Whatever shows copies has filesystems looked at, by whoever serves them, and never for long."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from api_world import Api, World, make_server
 from sqlalchemy import text
 
 from daemon.api import freshness
+from daemon.client import Client, Json
+from daemon.commands.containers import lineage
 from daemon.model import Container, LookRow, now
 from daemon.store import looks, servers
 
@@ -72,6 +75,65 @@ async def test_a_get_shows_what_its_look_found(
     assert shown > at.isoformat()
 
 
+async def in_list(api: Api, copied: Container) -> object:
+    listed = (await api.get("/containers", params={"limit": 1})).data["containers"]
+    assert [one["id"] for one in listed] == [copied.id]
+    return listed[0]["sync_state"]
+
+
+async def in_tree(api: Api, copied: Container) -> object:
+    async with Client(str(api.client.make_url("")), api.world.token()) as client:
+        (root,) = lineage(await client.everything("containers"), None)
+    (shown,) = cast("list[Json]", root["copies"])
+    assert shown["id"] == copied.id
+    return shown["sync_state"]
+
+
+async def in_patch(api: Api, copied: Container) -> object:
+    changed = await api.patch(f"/containers/{copied.id}", {"comment": "no more than this"})
+    return changed.data["sync_state"]
+
+
+@pytest.mark.parametrize("shown", [in_list, in_tree, in_patch])
+async def test_whatever_shows_a_copy_shows_what_a_look_found(
+    shown: Callable[[Api, Container], Awaitable[object]],
+    api: Api,
+    source: Container,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(freshness, "WAIT_SECONDS", 30)
+    copied = await api.world.copy_of(source, last_synced_at=now() - timedelta(seconds=5))
+    async with keepers(api.world, finds=True) as looked:
+        assert await shown(api, copied) == "behind"
+    assert looked == [source.id]
+
+
+async def test_a_list_has_all_that_matter_looked_at_together(
+    api: Api, source: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only another page needs is not; and a list soon after asks for nothing."""
+    other = await api.world.container("other")
+    middle = await api.world.copy_of(source, "middle")
+    leaves = [await api.world.copy_of(one, f"of-{one.name}") for one in (other, middle)]
+    everyone = (source, other, middle, *leaves)
+
+    async def asked() -> dict[str, LookRow]:
+        rows = [await known(api.world, one) for one in everyone]
+        return {one.name: row for one, row in zip(everyone, rows, strict=True) if row.pending}
+
+    for limit, pending in (
+        (1, {"middle"}),
+        (2, {"middle", "other"}),
+        (3, {"middle", "other", source.name}),
+    ):
+        await api.get(f"/containers?limit={limit}")
+        assert (await asked()).keys() == pending
+    before = await asked()
+    monkeypatch.setattr(api.world.db, "write", None)  # which is not called
+    assert (await api.get("/containers")).status == 200
+    assert await asked() == before
+
+
 async def test_at_most_one_look_in_sweep_seconds(api: Api, source: Container) -> None:
     copied = await api.world.copy_of(source)
     async with keepers(api.world, finds=False) as looked:
@@ -95,8 +157,8 @@ async def test_nobody_looks_where_nothing_depends_on_it(api: Api, source: Contai
     await api.get(f"/containers/{source.id}")
     orphan = await api.world.container("orphan", source_container_id="0" * 24)
     await api.get(f"/containers/{orphan.id}")
-    first = await api.world.copy_of(source, generation_id=None)
     await api.get("/containers")
+    first = await api.world.copy_of(source, generation_id=None)
     assert await known(api.world, source) == LookRow(source.id)
     await api.get(f"/containers/{first.id}")
     assert (await known(api.world, source)).pending

@@ -6,12 +6,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from api_world import Api
+from api_world import Api, make_server
 
 from daemon.api.jobs import WaitQuery
-from daemon.model import Job, JobType, new_id, now
+from daemon.model import Job, JobType, Status, new_id, now
 from daemon.states import Move
-from daemon.store import containers, jobs
+from daemon.store import containers, jobs, servers
 
 
 async def _run(api: Api) -> Job:
@@ -109,6 +109,44 @@ async def test_cancel(api: Api) -> None:
         assert (reply.status, reply.data["cancel_requested"]) == (200, True)
     assert (await api.world.the_job()).cancel_requested
     assert api.world.news.count == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "during", "afterwards"),
+    [
+        (JobType.CREATE, Status.CREATING, Status.ERROR),
+        (JobType.COPY, Status.COPYING, Status.ERROR),
+        (JobType.SYNC, Status.COPYING, Status.STOPPED),
+        (JobType.RESTORE, Status.RESTORING, Status.STOPPED),
+        (JobType.START, Status.STOPPED, Status.STOPPED),
+    ],
+)
+async def test_cancel_while_the_server_is_offline(
+    kind: JobType, during: Status, afterwards: Status, api: Api
+) -> None:
+    """What waits, for its first attempt or the next, ends at once; what runs there is the
+    server's own, and what waits on a server that is there is too."""
+    away = make_server("away", last_heartbeat_at=now() - timedelta(minutes=1))
+    async with api.world.db.write() as tx:
+        await servers.put(tx, away)
+    shown = []
+    for server, attempt in ((away, 0), (away, 1), (api.world.there, 0)):
+        made = await api.world.container(
+            f"on-{server.name}-{attempt}", server_id=server.id, status=during
+        )
+        job = await api.world.job(made, kind, attempt=attempt, params={"was": "stopped"})
+        reply = await api.post(f"/jobs/{job.id}/cancel")
+        assert (reply.status, reply.data["cancel_requested"]) == (200, True)
+        stored = await api.world.stored(made.id)
+        assert stored is not None
+        shown.append((reply.data["state"], (reply.data["error"] or {}).get("code"), stored.status))
+    assert shown == [("cancelled", "CANCELLED", afterwards)] * 2 + [("queued", None, during)]
+
+    running = await api.world.container("busy", server_id=away.id, status=during)
+    job = await api.world.job(running, kind, params={"was": "stopped"})
+    async with api.world.db.write() as tx:
+        assert await jobs.claim(tx, away.id, now(), now() + timedelta(seconds=30))
+    assert (await api.post(f"/jobs/{job.id}/cancel")).data["state"] == "running"
 
 
 async def test_cancel_too_late(api: Api) -> None:

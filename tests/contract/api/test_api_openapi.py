@@ -51,6 +51,14 @@ def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
     assert used == DOCUMENT["components"]["schemas"].keys()
 
 
+def test_it_says_how_a_copy_may_stand_to_its_source() -> None:
+    shape = DOCUMENT["components"]["schemas"]["ContainerObject"]
+    described = shape["properties"]["sync_state"]
+    words = [word for one in described["anyOf"] for word in one.get("enum", ())]
+    assert len(words) == 3
+    assert all(f"`{word}`: " in described["description"] for word in words)
+
+
 def test_every_route_is_there_and_nothing_else() -> None:
     described = {
         f"{method.upper()} {path}" for path, one in DOCUMENT["paths"].items() for method in one

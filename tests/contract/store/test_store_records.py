@@ -10,8 +10,8 @@ from catalogue import T0, Catalogue, a_server, after
 from sqlalchemy.exc import CompileError, StatementError
 
 from daemon.errors import CatalogueError, Conflict
-from daemon.model import DatasetRow, Project, Role, Status, User, new_id
-from daemon.store import accounts, containers, datasets, servers
+from daemon.model import DatasetRow, LookRow, Project, Role, Status, User, new_id
+from daemon.store import accounts, containers, datasets, looks, servers
 from daemon.store.containers import ContainerFilter
 from transfer.model import Capacity
 
@@ -232,6 +232,29 @@ async def test_a_page_of_containers_shows_what_every_field_of_the_filter_asks(
     assert await catalogue.read(containers.copies_of, source.id) == [copy]
     assert await catalogue.read(containers.on_server, catalogue.there.id) == [copy]
     assert await catalogue.read(containers.names, catalogue.project.id) == {"source", "copy"}
+
+
+async def test_what_says_how_copies_stand(catalogue: Catalogue) -> None:
+    source = await catalogue.add_container("source")
+    middle = await catalogue.add_container("middle", source_container_id=source.id)
+    leaf = await catalogue.add_container("leaf", source_container_id=middle.id)
+    orphan = await catalogue.add_container("orphan", source_container_id=new_id())
+    alone = await catalogue.add_container("alone")
+    for shown, wanted in (
+        ([], []),
+        ([alone, orphan], []),
+        ([leaf], [middle]),
+        ([source, alone], [source]),
+        ([middle], [source, middle]),
+        ([source, leaf, alone, middle], [source, middle]),
+    ):
+        found = await catalogue.read(containers.compared_with, shown)
+        assert [one.id for one in found] == sorted(one.id for one in wanted)
+
+    await catalogue.write(looks.ask, leaf.id, T0)
+    asked = [LookRow(source.id), LookRow(leaf.id, asked_at=T0)]
+    assert await catalogue.read(looks.every, [source.id, leaf.id]) == asked
+    assert await catalogue.read(looks.every, []) == []
 
 
 async def test_an_error_without_filesystem_takes_no_place(catalogue: Catalogue) -> None:

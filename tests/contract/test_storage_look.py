@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_storage import TAG, live, new_id, new_name, storage, tree
 
+from tests.contract.test_storage import TAG, live, new_id, new_name, storage, tree
 from transfer.errors import StorageError
 from transfer.storage.base import Storage
 

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_storage import TAG, live, new_name, storage, tree
 
+from tests.contract.test_storage import TAG, live, new_name, storage, tree
 from transfer.errors import DatasetBusy
 from transfer.storage.base import Storage
 

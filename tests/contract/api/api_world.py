@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 from aiohttp.test_utils import TestClient
-from described import hold
 from prometheus_client import CollectorRegistry
 
 from daemon.actions import ACTIONS
@@ -32,6 +31,7 @@ from daemon.news import News
 from daemon.store import accounts, containers, jobs, servers, user_snapshots
 from daemon.store.database import Database
 from daemon.store.sequence import next_sequence
+from tests.contract.api.described import hold
 
 KEYS = TokenKeys("HS256", b"0123456789abcdef0123456789abcdef")
 SEALING_KEY = b"s" * 32

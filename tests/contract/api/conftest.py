@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
-from api_world import Api, World
-from contract_stage import Stage
 from structlog.testing import capture_logs
 
 from daemon.api.app import make_app
 from daemon.config import LimitsSection
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
+from tests.contract.api.api_world import Api, World
+from tests.contract.api.contract_stage import Stage
 
 HANG_SECONDS = 90
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from api_world import KEYS, Reply
-from contract_stage import Stage
-
 from daemon.api.app import ROUTES
 from daemon.api.idempotency import HEADER
 from daemon.api.routing import BASE_PATH, AnyRoute
 from daemon.auth import Scope, issue
 from daemon.model import KeyedRow, new_id, now
 from daemon.store import idempotency
+from tests.contract.api.api_world import KEYS, Reply
+from tests.contract.api.contract_stage import Stage
 
 Case = Callable[[Stage], Awaitable[Reply]]
 BODY_BYTES_MAX = 1 << 20

@@ -8,17 +8,16 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from api_world import Reply
-from contract_rows import Case, Row
-from contract_stage import NAME, Stage
-from played_engine import playing
-
 from daemon.api.idempotency import HEADER, request_hash
 from daemon.api.routing import BASE_PATH
 from daemon.keys import generate
 from daemon.model import KeyedRow, Status, new_id, now
 from daemon.states import Move
 from daemon.store import idempotency, jobs
+from tests.contract.api.api_world import Reply
+from tests.contract.api.contract_rows import Case, Row
+from tests.contract.api.contract_stage import NAME, Stage
+from tests.contract.api.played_engine import playing
 
 CREATE = "POST /containers"
 LIST = "GET /containers"

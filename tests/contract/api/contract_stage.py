@@ -15,13 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp.test_utils import TestClient, TestServer
-from api_world import ROOMY_BYTES, SEALING_KEY, Api, Reply, World, make_server
 
 from daemon.api.app import make_app
 from daemon.config import LimitsSection
 from daemon.keys import generate, seal
 from daemon.model import Container, Job, JobType, Server, Status, User, new_id, now
 from daemon.store import accounts, servers
+from tests.contract.api.api_world import ROOMY_BYTES, SEALING_KEY, Api, Reply, World, make_server
 from transfer.model import Capacity
 
 NAME = "snap-20250115-103000"

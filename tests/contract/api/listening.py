@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientResponse
-from api_world import V1, Api
+
+from tests.contract.api.api_world import V1, Api
 
 HANG_SECONDS = 90
 

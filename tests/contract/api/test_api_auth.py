@@ -9,7 +9,6 @@ from typing import Any
 
 import jwt
 import pytest
-from api_world import KEYS, V1, Api
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -17,6 +16,7 @@ from daemon.auth import LEEWAY_SECONDS, Scope, TokenKeys, issue, verify
 from daemon.errors import ConfigError, TokenError, TokenExpired
 from daemon.model import new_id, now
 from daemon.store import accounts
+from tests.contract.api.api_world import KEYS, V1, Api
 
 
 def _token(claims: dict[str, Any], key: bytes = KEYS.key, algorithm: str = "HS256") -> str:

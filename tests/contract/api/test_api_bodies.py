@@ -7,9 +7,9 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from api_world import V1, Api
 
 from daemon.model import new_id
+from tests.contract.api.api_world import V1, Api
 
 BAD_BODIES = [
     (b'{"name": "abc", "name": "abd"}', "name"),

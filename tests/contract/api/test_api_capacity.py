@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from api_world import ROOMY_BYTES, Api, Reply, World, make_server
 from sqlalchemy import func, select
 
 from daemon.actions import ACTIONS
@@ -25,6 +24,7 @@ from daemon.states import Move
 from daemon.store import datasets, jobs, schema, servers
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
+from tests.contract.api.api_world import ROOMY_BYTES, Api, Reply, World, make_server
 from tests.postgres import Postgres, serving
 
 ASKED, PLACES = 64, 10

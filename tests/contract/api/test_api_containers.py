@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_world import SEALING_KEY, Api
 
 from daemon.keys import generate, seal
 from daemon.model import DatasetRow, JobType, Role, Status, new_id, now
 from daemon.store import containers, datasets
+from tests.contract.api.api_world import SEALING_KEY, Api
 
 
 def imports(api: Api) -> Path:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from api_world import ROOMY_BYTES, Api, make_server
 
 from daemon.api.copies import copy_name
 from daemon.keys import generate
 from daemon.model import DatasetRow, JobState, JobType, Project, Role, Status, new_id
 from daemon.store import accounts, datasets, servers
+from tests.contract.api.api_world import ROOMY_BYTES, Api, make_server
 
 FIELDS = re.findall(
     r"\w+",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from api_world import Api
+
+from tests.contract.api.api_world import Api
 
 
 async def test_unknown_path_outside_the_api(api: Api) -> None:

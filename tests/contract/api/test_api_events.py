@@ -6,8 +6,6 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from api_world import KEYS, V1, Api
-from listening import Stream, listening
 from sqlalchemy import update
 
 from daemon.api import events as streams
@@ -16,6 +14,8 @@ from daemon.model import Container, Job, JobType, Status, now
 from daemon.states import Move
 from daemon.store import accounts, containers, events, jobs
 from daemon.store.schema import events as events_table
+from tests.contract.api.api_world import KEYS, V1, Api
+from tests.contract.api.listening import Stream, listening
 
 MANY = 2 * streams.BATCH + 7
 

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import cast
 
 import pytest
-from api_world import Api, World, make_server
 from sqlalchemy import text
 
 from daemon.api import freshness
@@ -17,6 +16,7 @@ from daemon.client import Client, Json
 from daemon.commands.containers import lineage
 from daemon.model import Container, LookRow, now
 from daemon.store import looks, servers
+from tests.contract.api.api_world import Api, World, make_server
 
 POLL_SECONDS = 0.01
 

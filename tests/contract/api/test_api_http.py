@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from api_world import World
 from prometheus_client import CollectorRegistry
 
 from daemon.api.app import make_app
 from daemon.api.runner import Runner
 from daemon.model import Container
+from tests.contract.api.api_world import World
 
 HANG_SECONDS = 90
 """A test that waits for so long has failed."""

@@ -17,11 +17,6 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from api_world import V1, Api, Reply, World
-from contract_rows import endpoint_of
-from contract_special import CREATE, SNAPSHOT
-from contract_stage import Stage
-from played_engine import playing
 from sqlalchemy import select, update
 
 from daemon.api.app import ROUTES, make_app
@@ -32,6 +27,11 @@ from daemon.store import accounts, containers, idempotency, rows
 from daemon.store.database import Database, Tx
 from daemon.store.schema import idempotency as table
 from daemon.sweep import forget_old
+from tests.contract.api.api_world import V1, Api, Reply, World
+from tests.contract.api.contract_rows import endpoint_of
+from tests.contract.api.contract_special import CREATE, SNAPSHOT
+from tests.contract.api.contract_stage import Stage
+from tests.contract.api.played_engine import playing
 
 POSTS = [route for route in ROUTES if route.method == "POST"]
 KEY = {"Idempotency-Key": "order-66"}

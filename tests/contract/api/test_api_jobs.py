@@ -6,12 +6,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from api_world import Api, make_server
 
 from daemon.api.jobs import WaitQuery
 from daemon.model import Job, JobType, Status, new_id, now
 from daemon.states import Move
 from daemon.store import containers, jobs, servers
+from tests.contract.api.api_world import Api, make_server
 
 
 async def _run(api: Api) -> Job:

@@ -10,11 +10,11 @@ from typing import Any
 
 import asyncssh
 import pytest
-from api_world import SEALING_KEY, Api, Reply
 
 from daemon.keys import KeyPair, generate, seal
 from daemon.model import Container, Status
 from daemon.store import containers
+from tests.contract.api.api_world import SEALING_KEY, Api, Reply
 
 PAIR = generate("laptop")
 TAKEN = (409, "SSH_PUBLIC_KEY_IN_USE")

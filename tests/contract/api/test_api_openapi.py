@@ -12,9 +12,6 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from api_world import V1, Api
-from contract_rows import endpoint_of
-from described import DOCUMENT, described_path, hold
 from pydantic import ValidationError
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
@@ -22,6 +19,9 @@ from daemon.api.app import ROUTES
 from daemon.api.documented import ANSWERS
 from daemon.api.routing import AnyRoute
 from daemon.keys import generate
+from tests.contract.api.api_world import V1, Api
+from tests.contract.api.contract_rows import endpoint_of
+from tests.contract.api.described import DOCUMENT, described_path, hold
 
 ID = "507f1f77bcf86cd799439011"
 

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import pytest
-from api_world import Api, World, make_server
 
 from daemon.model import JobType, Project, new_id, now
 from daemon.store import accounts, servers
+from tests.contract.api.api_world import Api, World, make_server
 
 Make = Callable[[World, datetime], Awaitable[str]]
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from api_world import Api
 
 from daemon.api.limits import RateLimit
 from daemon.model import now
 from daemon.store import servers
+from tests.contract.api.api_world import Api
 from transfer.model import Capacity
 
 FIREWALL_RULE = {

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_world import Api
 
 from daemon.model import Container, JobType
+from tests.contract.api.api_world import Api
 
 Rule = dict[str, Any]
 

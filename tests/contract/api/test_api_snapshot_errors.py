@@ -6,13 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_world import V1, Api, Reply, make_server
-from contract_special import SNAPSHOT, WAITING
-from contract_stage import NAME, Stage
-from played_engine import playing
 
 from daemon.states import Move
 from daemon.store import servers
+from tests.contract.api.api_world import V1, Api, Reply, make_server
+from tests.contract.api.contract_special import SNAPSHOT, WAITING
+from tests.contract.api.contract_stage import NAME, Stage
+from tests.contract.api.played_engine import playing
 
 EACH = pytest.mark.parametrize("endpoint", WAITING)
 

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from api_world import V1, Api
-from played_engine import playing
 
 from daemon.model import Container, JobType, Status, UserSnapshot
+from tests.contract.api.api_world import V1, Api
+from tests.contract.api.played_engine import playing
 
 AT = datetime(2025, 1, 15, 10, 30, tzinfo=UTC)
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from api_world import V1, Api
-from played_engine import playing
 
 from daemon.api.app import make_app
 from daemon.model import Container, JobType, Status, now, snapshot_params
 from daemon.states import Move
 from daemon.store import jobs, servers
+from tests.contract.api.api_world import V1, Api
+from tests.contract.api.played_engine import playing
 from transfer.model import Capacity
 
 PAGE = {"name", "alias", "created_at", "last_used_at", "expires_at", "stateful", "size"}

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from api_world import Api
-from contract_rows import endpoint_of
-from contract_special import ALIAS, COPY, DELETE, DROP, KEY, PATCH, RESTORE, RULES, SNAPSHOT, SYNC
-from contract_stage import Stage
-from played_engine import playing
 
 from daemon.api.app import ROUTES
 from daemon.model import Status, new_id
 from daemon.verbs import ALLOWED, Situation, Verb
+from tests.contract.api.api_world import Api
+from tests.contract.api.contract_rows import endpoint_of
+from tests.contract.api.contract_special import (
+    ALIAS,
+    COPY,
+    DELETE,
+    DROP,
+    KEY,
+    PATCH,
+    RESTORE,
+    RULES,
+    SNAPSHOT,
+    SYNC,
+)
+from tests.contract.api.contract_stage import Stage
+from tests.contract.api.played_engine import playing
 
 COLUMNS: dict[Situation, tuple[Status, bool]] = {
     Situation.CREATING: (Status.CREATING, False),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from contract_rows import endpoint_of
-from contract_special import ALIAS, COPY, CREATE, PATCH, PROJECT, RULES, SNAPSHOT
-from contract_stage import Stage
 
 from daemon.api.app import ROUTES
+from tests.contract.api.contract_rows import endpoint_of
+from tests.contract.api.contract_special import ALIAS, COPY, CREATE, PATCH, PROJECT, RULES, SNAPSHOT
+from tests.contract.api.contract_stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

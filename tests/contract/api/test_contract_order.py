@@ -8,8 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from api_world import ROOMY_BYTES
-from contract_special import (
+
+from daemon.auth import Scope
+from daemon.model import Container, JobType, Status, new_id, now
+from daemon.store import accounts, containers, servers
+from tests.contract.api.api_world import ROOMY_BYTES
+from tests.contract.api.contract_special import (
     ALIAS,
     CANCEL,
     COPY,
@@ -23,11 +27,7 @@ from contract_special import (
     SYNC,
     target,
 )
-from contract_stage import Stage
-
-from daemon.auth import Scope
-from daemon.model import Container, JobType, Status, new_id, now
-from daemon.store import accounts, containers, servers
+from tests.contract.api.contract_stage import Stage
 from transfer.model import Capacity
 
 

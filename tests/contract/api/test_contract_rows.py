@@ -6,15 +6,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from api_world import V1
-from contract_rows import BODY_BYTES_MAX, Row, endpoint_of, every_row, missing_container
-from contract_special import SPECIAL
-from contract_stage import Stage
 
 from daemon.api.app import ROUTES
 from daemon.api.errors import ApiError
 from daemon.api.routing import AnyRoute
 from daemon.config import LimitsSection
+from tests.contract.api.api_world import V1
+from tests.contract.api.contract_rows import (
+    BODY_BYTES_MAX,
+    Row,
+    endpoint_of,
+    every_row,
+    missing_container,
+)
+from tests.contract.api.contract_special import SPECIAL
+from tests.contract.api.contract_stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

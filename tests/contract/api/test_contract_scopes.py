@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from contract_rows import endpoint_of
-from contract_stage import Stage
 
 from daemon.api.app import ROUTES
 from daemon.api.routing import AnyRoute
 from daemon.auth import Scope
+from tests.contract.api.contract_rows import endpoint_of
+from tests.contract.api.contract_stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from contract_rows import endpoint_of
-from contract_special import CREATE, WITH_JOB
-from contract_stage import Stage
-from played_engine import playing
 
 from daemon.api.app import ROUTES
 from daemon.model import JobType
+from tests.contract.api.contract_rows import endpoint_of
+from tests.contract.api.contract_special import CREATE, WITH_JOB
+from tests.contract.api.contract_stage import Stage
+from tests.contract.api.played_engine import playing
 
 MESSAGES = {
     # As on the pages.

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from stand_in import StandIn
-from works import Works
 
 from daemon.model import Container
 from daemon.pool import Pool
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
+from tests.contract.engine.stand_in import StandIn
+from tests.contract.engine.works import Works
 from tests.engine_world import World
 
 

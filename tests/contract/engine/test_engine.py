@@ -10,8 +10,6 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
-from stand_in import DONE, failure, until
-from works import Works
 
 from daemon import engine
 from daemon.errors import CatalogueError
@@ -22,6 +20,8 @@ from daemon.states import Move
 from daemon.store import jobs
 from daemon.store.database import Database, Tx
 from daemon.store.schema import jobs as job_table
+from tests.contract.engine.stand_in import DONE, failure, until
+from tests.contract.engine.works import Works
 
 NEVER_SECONDS = 1e6
 
@@ -40,9 +40,7 @@ async def test_a_job_runs_and_its_result_is_written_down(works: Works) -> None:
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "polled"])
-async def test_a_job_that_comes_later_is_found(
-    works: Works, told: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_later_job(works: Works, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to look by the clock while all news are told."""
     monkeypatch.setattr(engine, "RARE_POLL_SECONDS", NEVER_SECONDS)
     monkeypatch.setattr(engine, "POLL_SECONDS", NEVER_SECONDS if told else 0.01)

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from stand_in import DONE, StandIn, until
 
 from daemon import lines
 from daemon.children import Child, keep_alive
 from daemon.lines import Message
 from daemon.model import SHORT, Job, JobState, JobType, new_id
 from daemon.pool import LOST, Pool
+from tests.contract.engine.stand_in import DONE, StandIn, until
 
 ROOT = Path(__file__).parents[3]
 

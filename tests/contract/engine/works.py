@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from stand_in import StandIn, until
-
 from daemon.engine import Engine, Rules
 from daemon.errors import CatalogueError
 from daemon.model import Job, JobState, JobType, Status, new_id
@@ -19,6 +17,7 @@ from daemon.retry import Policy
 from daemon.states import ENDED
 from daemon.store import containers, events, jobs
 from daemon.store.database import Tx
+from tests.contract.engine.stand_in import StandIn, until
 from tests.engine_world import World
 
 PATIENT = Policy(attempts_max=3, seconds_max=600)

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from catalogue import Catalogue
 from postgres import Postgres, serving
 
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
+from tests.contract.store.catalogue import Catalogue
 
 BACKENDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 

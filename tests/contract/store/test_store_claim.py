@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from catalogue import T0, Catalogue, after
 from postgres import Postgres
 from sqlalchemy import text
 
@@ -16,6 +15,7 @@ from daemon.model import SHORT, Job, JobState, JobType, Status, new_id
 from daemon.states import Move
 from daemon.store import containers, database, events, jobs
 from daemon.store.database import Database
+from tests.contract.store.catalogue import T0, Catalogue, after
 
 CLAIMANTS = 8
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalogue import Catalogue, a_server
 from postgres import Postgres
 from sqlalchemy import text
 
@@ -18,6 +17,7 @@ from daemon.errors import CatalogueError, Conflict
 from daemon.store import database, servers
 from daemon.store.database import Database, Mode
 from daemon.store.sequence import next_sequence
+from tests.contract.store.catalogue import Catalogue, a_server
 
 # --- transactions --------------------------------------------------------------------------------
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from catalogue import T0, Catalogue, after
 
 from daemon.errors import Conflict, IllegalTransition, JobError, LeaseLost
 from daemon.model import BESIDE, Job, JobState, JobType, User, new_id
 from daemon.states import Move
 from daemon.store import accounts, events, jobs
 from daemon.store.jobs import JobFilter
+from tests.contract.store.catalogue import T0, Catalogue, after
 
 
 async def stored(catalogue: Catalogue, job: Job) -> Job:

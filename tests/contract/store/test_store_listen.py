@@ -7,13 +7,13 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from catalogue import Catalogue, a_server
 from postgres import Postgres
 
 from daemon.model import JobType
 from daemon.news import News
 from daemon.store import jobs, listen, servers
 from daemon.store.database import Database
+from tests.contract.store.catalogue import Catalogue, a_server
 
 FOR_EVER = 60.0
 OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'hoodyd listener'"

@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import timedelta, timezone
 
 import pytest
-from catalogue import T0, Catalogue, a_server, after
 from sqlalchemy.exc import CompileError, StatementError
 
 from daemon.errors import CatalogueError, Conflict
 from daemon.model import DatasetRow, LookRow, Project, Role, Status, User, new_id
 from daemon.store import accounts, containers, datasets, looks, servers
 from daemon.store.containers import ContainerFilter
+from tests.contract.store.catalogue import T0, Catalogue, a_server, after
 from transfer.model import Capacity
 
 # --- servers -------------------------------------------------------------------------------------

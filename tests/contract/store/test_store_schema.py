@@ -9,7 +9,6 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from catalogue import T0, Catalogue
 from sqlalchemy import Connection, insert, text
 
 from daemon import model
@@ -27,6 +26,7 @@ from daemon.store import (
     user_snapshots,
 )
 from daemon.store.database import Database
+from tests.contract.store.catalogue import T0, Catalogue
 
 KINDS = {
     "servers": model.Server,

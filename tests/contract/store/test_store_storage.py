@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from catalogue import T0, Catalogue, after
 
 from daemon.errors import CatalogueError, Conflict
 from daemon.model import Base, DatasetRow, Job, Role, SnapshotRow, new_id
 from daemon.states import Move
 from daemon.store import bases, datasets, holdings, leases, snapshots, unneeded
+from tests.contract.store.catalogue import T0, Catalogue, after
 
 
 def dataset(server_id: str, **fields: object) -> DatasetRow:

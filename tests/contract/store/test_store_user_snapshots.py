@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from catalogue import T0, Catalogue, after
 
 from daemon.errors import CatalogueError, Conflict
 from daemon.model import JobType, UserSnapshot, new_id
 from daemon.states import Move
 from daemon.store import containers, servers, user_snapshots
+from tests.contract.store.catalogue import T0, Catalogue, after
 
 
 def entry(container_id: str, name: str, **fields: object) -> UserSnapshot:

@@ -62,10 +62,12 @@ def hoodyd() -> None:
 @config_option
 def init(config_path: str) -> None:
     """Make keys, directories, the database, and a first user. Safe to repeat."""
-    report = asyncio.run(_module("init").init(config_path, os.environ))
-    config = report.config
-    for path in report.made:
+
+    def made(path: str) -> None:
         click.echo(f"made      {path}")
+
+    report = asyncio.run(_module("init").init(config_path, os.environ, made))
+    config = report.config
     click.echo(f"server    {config.server.id}  {config.server.name}")
     click.echo(f"user      {report.user.id}")
     click.echo(f"project   {report.project.id}  {report.project.name}")
@@ -73,7 +75,7 @@ def init(config_path: str) -> None:
     scheme = "https" if config.server.tls_cert else "http"
     click.echo("\nNext:")
     click.echo(f"  hoodyd run{option}")
-    click.echo(f"  hoodyd token{option} | hoody login --url {scheme}://{config.listen}")
+    click.echo(f"  hoodyd token{option} --admin | hoody login --url {scheme}://{config.listen}")
 
 
 @hoodyd.command("check-config")

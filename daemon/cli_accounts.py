@@ -62,6 +62,7 @@ def user() -> None:
 @config_option
 def user_list(config_path: str) -> None:
     """Print every user: id, state, time of making."""
+    click.echo(f"{'ID':<24}  {'STATE':<6}  CREATED")
     for one in _in_catalogue(load(config_path, os.environ), accounts.every_user):
         state = "banned" if one.banned else "active"
         click.echo(f"{one.id}  {state}  {one.created_at:%Y-%m-%d %H:%M}Z")
@@ -101,6 +102,7 @@ def server() -> None:
 def server_list(config_path: str) -> None:
     """Print every server: id, name, whether it is online, the address that others dial."""
     config = load(config_path, os.environ)
+    click.echo(f"{'ID':<24}  {'NAME':<24}  {'STATE':<7}  ADDRESS")
     for one in _in_catalogue(config, servers.every):
         state = "online" if _is_online(one, config) else "offline"
         click.echo(f"{one.id}  {one.name:<24}  {state:<7}  {one.peer_address}")
@@ -108,11 +110,11 @@ def server_list(config_path: str) -> None:
 
 @server.command("remove")
 @config_option
-@click.argument("server_id", metavar="ID", callback=checked_id)
-def server_remove(config_path: str, server_id: str) -> None:
-    """Forget a server that is lost, with its containers and its jobs."""
+@click.argument("server_name", metavar="NAME")
+def server_remove(config_path: str, server_name: str) -> None:
+    """Forget a server that is lost, by name or id, with its containers and its jobs."""
     config = load(config_path, os.environ)
-    _in_catalogue(config, lambda tx: remove_server(tx, config, server_id))
+    _in_catalogue(config, lambda tx: remove_server(tx, config, server_name))
 
 
 async def _user_for_token(tx: Tx, user_id: str | None) -> User:
@@ -128,23 +130,24 @@ async def _user_for_token(tx: Tx, user_id: str | None) -> User:
     return known
 
 
-async def remove_server(tx: Tx, config: Config, server_id: str) -> None:
-    """Forgets a server that is lost; what the others keep for it, their collectors let go.
-    Raises StartError where there is none, or where it is online."""
-    known = await servers.get(tx, server_id)
+async def remove_server(tx: Tx, config: Config, named: str) -> None:
+    """Forgets a server that is lost, by its id or its name; what the others keep for it, their
+    collectors let go. Raises StartError where there is none, or where it is online."""
+    called = [one for one in await servers.every(tx) if one.name == named]
+    known = await servers.get(tx, named) or next(iter(called), None)
     if known is None:
-        raise StartError(f"server: there is no {server_id}; run: hoodyd server list")
+        raise StartError(f"server: there is no {named}; run: hoodyd server list")
     if _is_online(known, config):
         raise StartError(f"server: {known.name} is online; stop it first: systemctl stop hoodyd")
     lost: dict[str, object] = {
         "code": "SERVER_LOST",
         "message": f"server {known.name} was removed",
         "retryable": False,
-        "evidence": {"server_id": server_id},
+        "evidence": {"server_id": known.id},
     }
-    for job in await jobs.of_server_active(tx, server_id):
+    for job in await jobs.of_server_active(tx, known.id):
         await jobs.move(tx, job, Move.FAIL, at=now(), error=lost)
-    await servers.remove(tx, server_id)
+    await servers.remove(tx, known.id)
 
 
 def _is_online(known: Server, config: Config) -> bool:

@@ -40,7 +40,8 @@ class NoConnection(ClientError):
 
 
 class Refused(ClientError):
-    """The API answered with a failure; `job_id` is the job's that failed or goes on."""
+    """The API answered with a failure; `path` is what was asked for, `job_id` the job's that failed
+    or goes on."""
 
     def __init__(
         self,
@@ -48,20 +49,24 @@ class Refused(ClientError):
         code: str,
         message: str,
         details: object = None,
+        *,
         job_id: str | None = None,
+        path: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.details = details
         self.job_id = job_id
+        self.path = path
 
 
 class Client:
-    """Speaks to one server of a cluster, as one user. To be used in `async with`."""
+    """Speaks to one server of a cluster, as one user; `url` may end in `/api/v1`. To be used in
+    `async with`."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = url.rstrip("/").removesuffix("/api/v1")
         self._token = token
         self._session: aiohttp.ClientSession | None = None
 
@@ -112,7 +117,8 @@ class Client:
                 str(answer.get("code", "INTERNAL_ERROR")),
                 str(answer.get("message", response.reason)),
                 answer.get("details"),
-                job_id,
+                job_id=job_id,
+                path=path,
             )
         data = answer.get("data")
         return (data if isinstance(data, dict) else {}), job_id

@@ -236,16 +236,19 @@ def load(path: str, environ: Mapping[str, str]) -> Config:
     Raises ConfigError with one line that begins with the key.
     """
     tables = _read_toml(path)
+    variables: dict[tuple[str, str], str] = {}
     for name, text in sorted(environ.items()):
         if match := _ENVIRONMENT.fullmatch(name):
             section, key = match[1].lower(), match[2].lower()
             table = tables.setdefault(section, {})
             if isinstance(table, dict):
                 table[key] = _environment_value(section, key, text)
+                variables[section, key] = name
     try:
         config = Config.model_validate(tables)
     except ValidationError as error:
-        raise ConfigError(_one_line(error.errors()[0])) from None
+        fault = error.errors()[0]
+        raise ConfigError(_one_line(fault) + _origin(fault, variables)) from None
     _check_across(config)
     return _complete(config)
 
@@ -294,6 +297,15 @@ def _one_line(error: ErrorDetails) -> str:
         context = {name: _plain(value) for name, value in error.get("ctx", {}).items()}
         return f"{key}: {sentence.format(**context)}"
     return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _origin(error: ErrorDetails, variables: Mapping[tuple[str, str], str]) -> str:
+    """Which variable is at fault, where it is none of the file's keys."""
+    at = error["loc"][:2]
+    variable = next((name for keys, name in variables.items() if keys[: len(at)] == at), None)
+    if variable is None:
+        return ""
+    return f" (from the environment: mend {variable}, then run: hoodyd check-config)"
 
 
 def _plain(value: object) -> object:

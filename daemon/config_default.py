@@ -32,7 +32,7 @@ listen = "127.0.0.1:8471"            # other servers come in here, over ssh
 backend = "dir"                      # zfs | dir
 root = {root}
 mount_root = {mount_root}
-# import_roots = []                  # directories from which admins may create containers
+# import_roots = ["/srv/images"]     # where admins may create containers from; default: nowhere
 
 [database]
 url = {url}

@@ -12,7 +12,7 @@ import asyncio
 import json
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import click
@@ -52,6 +52,9 @@ class Finding:
     repaired: bool | None = None
 
 
+_MENDED = frozenset({"DATASET_UNKNOWN", "GENERATION_UNMOUNTED", "PROCESS_MISSING", "KEY_FILE_OPEN"})
+
+
 @dataclass(frozen=True)
 class View:
     """Both sides, one read after the other: what changes in between is not found twice.
@@ -80,7 +83,7 @@ class View:
 
 
 def run(config: Config, repair: bool, as_json: bool) -> int:
-    """Prints the findings; 1 where there are any, 0 where there are none."""
+    """Prints the findings and what mends them; 1 where there are any, 0 where there are none."""
     findings = asyncio.run(examine(config, repair))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings]))
@@ -90,7 +93,16 @@ def run(config: Config, repair: bool, as_json: bool) -> int:
             click.echo(f"{finding.code}  {finding.subject}: {finding.message}{mended}")
         if not findings:
             click.echo("no findings")
+        elif not repair:
+            click.echo(_advice(findings))
     return 1 if findings else 0
+
+
+def _advice(findings: Sequence[Finding]) -> str:
+    """What to do about them."""
+    if mended := sorted({finding.code for finding in findings} & _MENDED):
+        return f"the same with --repair mends {', '.join(mended)}"
+    return "README, 'Operating', says what each of them needs"
 
 
 async def examine(config: Config, repair: bool) -> list[Finding]:
@@ -188,11 +200,12 @@ def _missing_datasets(view: View) -> list[Finding]:
 
 
 def _missing_snapshots(view: View) -> list[Finding]:
+    names = {container.id: container.name for container in view.containers}
     return [
         Finding(
             "SNAPSHOT_MISSING",
             f"{entry.container_id}/{entry.name}",
-            "a snapshot that the container lists is not there",
+            f"a snapshot that {names.get(entry.container_id, 'the container')} lists is not there",
         )
         for entry in view.listed
         if view.forest.find(entry.guid) is None
@@ -231,13 +244,14 @@ def _without_process(view: View, storage: Storage, mount_root: str) -> list[Find
         if container.status is not Status.RUNNING or container.id in view.busy:
             continue
         if container.generation_id is None:
-            message = "it is said to run, but it has no live generation"
+            message = f"{container.name} is said to run, but it has no live generation"
         else:
             path = generation_path(container.id, container.generation_id)
             there = path in view.forest.datasets and _is_mounted(storage, path)
             if not there or _current(mount_root, container.id) == container.generation_id:
                 continue
-            message = "it is said to run, but `current` does not name its live generation"
+            wrong = "`current` does not name its live generation"
+            message = f"{container.name} is said to run, but {wrong}"
         found.append(Finding("PROCESS_MISSING", container.id, message))
     return found
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from daemon import keyfiles, keys
@@ -28,29 +28,32 @@ _SQLITE = "sqlite:///"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What init found or made; `made` are the files and directories that were not there."""
+    """What init found or made."""
 
     config: Config
-    made: tuple[str, ...]
     user: User
     project: Project
 
 
-async def init(path: str, environ: Mapping[str, str]) -> Report:
-    """Makes everything that `hoodyd run` needs.
+async def init(
+    path: str, environ: Mapping[str, str], made: Callable[[str], None] = lambda _path: None
+) -> Report:
+    """Makes everything that `hoodyd run` needs; tells `made` of each file and directory that was
+    not there. No key is written before the storage has been opened.
 
     Raises ConfigError, StartError or CatalogueError; what was made until then stays.
     """
-    made = []
     if not os.path.lexists(path):
         make_directory(os.path.dirname(os.path.abspath(path)), 0o755)
         write_once(path, default_toml(path).encode())
-        made.append(path)
+        made(path)
     config = load(path, environ)
-    made += make_directories(config)
-    made += make_keys(config)
-    config = load(path, environ)  # again, for the server's id is known now
+    for directory in make_directories(config):
+        made(directory)
     await check_storage(config)
+    for file in make_keys(config):
+        made(file)
+    config = load(path, environ)  # again, for the server's id is known now
     database = Database(config.database.url)
     try:
         await migrate(database)
@@ -59,22 +62,22 @@ async def init(path: str, environ: Mapping[str, str]) -> Report:
             user, project = await first_account(tx)
     finally:
         await database.close()
-    return Report(config, tuple(made), user, project)
+    return Report(config, user, project)
 
 
-def make_directories(config: Config) -> list[str]:
-    """The state directory, SQLite's, and for `dir` the storage's root; returns those that were
+def make_directories(config: Config) -> Iterator[str]:
+    """The state directory, SQLite's, and for `dir` the storage's root; yields those that were
     missing."""
     wanted = {config.server.state_dir: 0o700, config.storage.mount_root: 0o755}
     if config.storage.backend == "dir":
         wanted[config.storage.root] = 0o700
     if config.database.url.startswith(_SQLITE):
         wanted[os.path.dirname(config.database.url.removeprefix(_SQLITE))] = 0o700
-    return [path for path, mode in wanted.items() if make_directory(path, mode)]
+    yield from (path for path, mode in wanted.items() if make_directory(path, mode))
 
 
-def make_keys(config: Config) -> list[str]:
-    """The server's id and secrets, each only where its file is absent; returns the new files."""
+def make_keys(config: Config) -> Iterator[str]:
+    """The server's id and secrets, each only where its file is absent; yields the new files."""
     server_id = config.server.id or new_id()
     wanted = {
         os.path.join(config.server.state_dir, SERVER_ID_FILE): f"{server_id}\n".encode(),
@@ -85,7 +88,7 @@ def make_keys(config: Config) -> list[str]:
         wanted[config.auth.secret_file] = f"{secrets.token_urlsafe(48)}\n".encode()
     for path in wanted:
         make_directory(os.path.dirname(path), 0o755)
-    return [path for path, content in wanted.items() if write_once(path, content)]
+    yield from (path for path, content in wanted.items() if write_once(path, content))
 
 
 async def check_storage(config: Config) -> None:
@@ -98,7 +101,8 @@ async def check_storage(config: Config) -> None:
     except StorageError as error:
         hint = ""
         if storage.backend == "zfs":
-            hint = f"; run: zfs create -o mountpoint=none -o atime=off {storage.root}"
+            create = f"zfs create -o mountpoint=none -o atime=off {storage.root}"
+            hint = f"; run: {create}, or set storage.backend to dir and storage.root to a directory"
         raise StartError(f"storage.root: {error.message}{hint}") from None
 
 
@@ -143,12 +147,15 @@ def check_cluster(config: Config, mine: Server, others: Sequence[Server]) -> Non
     for other in others:
         if other.name == mine.name:
             raise StartError(f"server.name: {mine.name} is the name of server {other.id} already")
+        wrong = []
         if other.secret_fingerprint != mine.secret_fingerprint:
-            file = config.auth.secret_file
-            raise StartError(f"auth.secret_file: copy {file} from server {other.name}")
+            wrong.append(("auth.secret_file", config.auth.secret_file))
         if other.sealing_fingerprint != mine.sealing_fingerprint:
-            file = config.auth.sealing_key_file
-            raise StartError(f"auth.sealing_key_file: copy {file} from server {other.name}")
+            wrong.append(("auth.sealing_key_file", config.auth.sealing_key_file))
+        if wrong:
+            told = [f"{key}: copy {file} from server {other.name}" for key, file in wrong]
+            place = "its config names its own file under the same key; this is where it goes here"
+            raise StartError(f"{'; '.join(told)} ({place})")
 
 
 async def first_account(tx: Tx) -> tuple[User, Project]:

@@ -21,13 +21,19 @@ no_wait_option = click.option("--no-wait", is_flag=True, help="Return when the j
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One verb on one container; `label` is what the user called it."""
+    """One verb on one container; `label` is what the user called it. One that `makes` another
+    container is told of by that one's name and the beginning of its id."""
 
     label: str
     method: str
     path: str
     body: Json | None = None
     query: dict[str, str] = field(default_factory=dict)
+    makes: bool = False
+
+    def named(self, data: Json) -> str:
+        """The label, now that there is an answer."""
+        return f"{data['name']} ({output.short(data['id'])})" if self.makes else self.label
 
 
 async def act(client: Client, requests: Sequence[Request], *, wait: bool, as_json: bool) -> None:
@@ -40,7 +46,9 @@ async def act(client: Client, requests: Sequence[Request], *, wait: bool, as_jso
     answers = await together([_ask(client, request, gate) for request in requests])
     asked = list(zip(requests, answers, strict=True))
     refused = [answer for _one, answer in asked if isinstance(answer, Refused)]
-    started = [(one.label, *answer) for one, answer in asked if not isinstance(answer, Refused)]
+    started = [
+        (one.named(answer[0]), *answer) for one, answer in asked if not isinstance(answer, Refused)
+    ]
     labels = [label for label, _data, _job_id in started]
     jobs: list[Json] = [{"id": job_id} for _label, _data, job_id in started]
     if wait:

@@ -32,7 +32,14 @@ for _verb in (copy, sync, create):
 def containers_list(
     project: str | None, server: str | None, copies_of: str | None, as_json: bool
 ) -> None:
-    """List your containers, newest first."""
+    """List your containers, newest first.
+
+    \b
+    SYNC, of a copy:
+      current   it has what its source had when it was last synced, and the source is as it was
+      behind    its source has changed since; hoody containers sync brings it up to date
+      orphaned  its source is gone; the copy stays whole
+    """
 
     async def work(client: Client) -> None:
         query = {}
@@ -47,7 +54,9 @@ def containers_list(
             output.print_json(found)
             return
         headers = ["ID", "NAME", "STATUS", "SERVER", "PROJECT", "SYNC", ">SIZE", "UPDATED"]
-        output.print_table(headers, [_row(one) for one in found], empty="no containers")
+        spare = ("PROJECT", "UPDATED", ">SIZE", "SERVER")
+        rows = [_row(one) for one in found]
+        output.print_table(headers, rows, empty="no containers", spare=spare)
 
     run(work)
 
@@ -56,18 +65,20 @@ def containers_list(
 @click.argument("container", metavar="ID")
 @json_option
 def containers_show(container: str, as_json: bool) -> None:
-    """Show one container."""
+    """Show one container; to administrators also where its files are on its server."""
 
     async def work(client: Client) -> None:
         found = await client.get(f"/containers/{await find(client, 'containers', container)}")
         if as_json:
             output.print_json(found)
-        else:
-            output.print_facts(
-                (name, output.text(value))
-                for name, value in found.items()
-                if not isinstance(value, dict | list)
-            )
+            return
+        storage = await client.get(f"/containers/{found['id']}/storage")
+        facts = {**found, "rootfs": storage.get("rootfs")}
+        output.print_facts(
+            (name, output.text(value))
+            for name, value in facts.items()
+            if not isinstance(value, dict | list)
+        )
 
     run(work)
 

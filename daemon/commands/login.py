@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from http import HTTPStatus
 
 import click
 
-from daemon.client import Client
+from daemon.client import Client, Refused
 from daemon.commands.session import Credentials, config_file, keep
 
 TOKEN_CHARACTERS_MAX = 16_384
@@ -26,8 +27,7 @@ def login(url: str) -> None:
         token = sys.stdin.read(TOKEN_CHARACTERS_MAX).strip()
     if not token.isascii() or not token or len(token.split()) != 1:
         raise click.UsageError("standard input must hold one token")
-    given = Credentials(url.rstrip("/"), token)
-    asyncio.run(_check(given))
+    given = asyncio.run(_checked(url, token))
     path = config_file(os.environ)
     try:
         keep(path, given)
@@ -36,6 +36,15 @@ def login(url: str) -> None:
     click.echo(f"logged in to {given.url}; kept in {path}; run: hoody projects list", err=True)
 
 
-async def _check(given: Credentials) -> None:
-    async with Client(given.url, given.token) as client:
-        await client.get("/projects", limit="1")
+async def _checked(url: str, token: str) -> Credentials:
+    async with Client(url, token) as client:
+        try:
+            await client.get("/projects", limit="1")
+        except Refused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            raise click.UsageError(
+                f"there is no hoody API at {client.url}: give what comes before /api/v1, "
+                "such as http://127.0.0.1:8470"
+            ) from None
+        return Credentials(client.url, token)

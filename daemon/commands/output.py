@@ -8,11 +8,15 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 PIPE_COLUMNS = 400  # wide enough that a pipe never sees a cut id
+GAP_COLUMNS = 3
+ID_DIGITS = 8  # enough to name a thing by, as long as no other begins so
+_ID_DIGITS_MAX = 24
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STYLES = {
     "running": "green",
@@ -44,18 +48,52 @@ def print_json(data: object) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """Rows below their headers; numbers to the right; the sentence `empty` where there are none."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+def print_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    empty: str,
+    spare: Sequence[str] = (),
+) -> None:
+    """Rows below their headers; numbers to the right; the sentence `empty` where there are none.
+
+    A terminal that is too narrow for all gets what `fitting` leaves; no cell is ever cut.
+    """
+    console = out()
+    if not rows:
+        console.print(empty, style="dim")
+        return
+    if sys.stdout.isatty():
+        headers, rows = fitting(headers, rows, console.width, spare)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP_COLUMNS, 0, 0))
     for header in headers:
         numeric = header.startswith(">")
         table.add_column(header.lstrip(">"), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    if table.row_count:
-        out().print(table)
-    else:
-        out().print(empty, style="dim")
+    console.width = max(console.width, _width(headers, rows))
+    console.print(table)
+
+
+def fitting(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], width: int, spare: Sequence[str]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The table made narrower until it fits into `width`: ids as short as they stay apart, then
+    without the columns `spare`, the first of them first."""
+    if headers[0] == "ID" and _width(headers, rows) > width:
+        digits = _apart([row[0] for row in rows])
+        rows = [[row[0][:digits], *row[1:]] for row in rows]
+    for name in spare:
+        if _width(headers, rows) > width:
+            at = headers.index(name)
+            headers = [*headers[:at], *headers[at + 1 :]]
+            rows = [[*row[:at], *row[at + 1 :]] for row in rows]
+    return headers, rows
+
+
+def short(thing_id: object) -> str:
+    """The beginning of an id, for a sentence that also has a name."""
+    return str(thing_id)[:ID_DIGITS]
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -120,6 +158,20 @@ def ahead(value: object, now: datetime | None = None) -> str:
         if left >= length:
             return f"in {left // length:.0f} {unit}"
     return "over"
+
+
+def _width(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    names = [header.lstrip(">") for header in headers]
+    widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    return sum(widths) + GAP_COLUMNS * len(widths)
+
+
+def _apart(ids: Sequence[str]) -> int:
+    """How many digits tell these ids apart, at least ID_DIGITS."""
+    for digits in range(ID_DIGITS, _ID_DIGITS_MAX):
+        if len({one[:digits] for one in ids}) == len(set(ids)):
+            return digits
+    return _ID_DIGITS_MAX
 
 
 def _cell(value: str) -> Text:

@@ -27,7 +27,7 @@ def projects_list(as_json: bool) -> None:
         rows = [
             [str(one["id"]), str(one["name"]), output.age(one.get("created_at"))] for one in found
         ]
-        output.print_table(["ID", "NAME", "CREATED"], rows, empty="no projects")
+        output.print_table(["ID", "NAME", "CREATED"], rows, empty="no projects", spare=("CREATED",))
 
     run(work)
 

@@ -41,7 +41,7 @@ def copy(container: str, strategy: str, no_wait: bool, as_json: bool, **asked: o
             if key in body:
                 body[key] = await find(client, noun, str(body[key]))
         path = f"/containers/{source_id}/copy"
-        request = Request(container, "POST", path, body, _query(strategy))
+        request = Request(container, "POST", path, body, _query(strategy), makes=True)
         await act(client, [request], wait=not no_wait, as_json=as_json)
 
     run(work)
@@ -80,7 +80,7 @@ def sync(
 
 @click.command()
 @click.option("--project", "project_id", required=True, metavar="ID", help="Where it belongs.")
-@click.option("--source-path", required=True, metavar="DIR", help="A directory on the server.")
+@click.option("--source-path", required=True, metavar="DIR", help="A directory there.")
 @click.option("--name", help="Default: container- and six digits.")
 @click.option("--server", "server_id", metavar="ID", help="Default: the one that answers.")
 @click.option("--command", metavar="COMMAND", help="What runs in it, in shell words.")
@@ -91,7 +91,8 @@ def sync(
 def create(
     variables: tuple[str, ...], no_autostart: bool, no_wait: bool, as_json: bool, **asked: object
 ) -> None:
-    """Make a container from a directory on a server."""
+    """Make a container from a directory on a server, below an import root of its config; for
+    administrators."""
     body = _given(asked)
     if "command" in body:
         body["command"] = _words(str(body["command"]))
@@ -104,8 +105,7 @@ def create(
         body["project_id"] = await find(client, "projects", str(body["project_id"]))
         if "server_id" in body:
             body["server_id"] = await find(client, "servers", str(body["server_id"]))
-        label = str(body.get("name", body["source_path"]))
-        request = Request(label, "POST", "/containers", body)
+        request = Request(str(body["source_path"]), "POST", "/containers", body, makes=True)
         await act(client, [request], wait=not no_wait, as_json=as_json)
 
     run(work)

@@ -25,7 +25,9 @@ def servers_list(as_json: bool) -> None:
             output.print_json(found)
             return
         headers = ["ID", "NAME", "STATE", ">CONTAINERS", ">AVAILABLE", ">TOTAL", "HEARTBEAT"]
-        output.print_table(headers, [_row(one) for one in found], empty="no servers")
+        spare = (">TOTAL", "HEARTBEAT", ">CONTAINERS")
+        rows = [_row(one) for one in found]
+        output.print_table(headers, rows, empty="no servers", spare=spare)
 
     run(work)
 

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 CONFIG_BYTES_MAX = 65_536
 _ID = re.compile(r"[0-9a-f]{24}")
 _PREFIX = re.compile(r"[0-9a-f]{6,23}")
-_NOT_FOUND = {"containers": "CONTAINER_NOT_FOUND"}
+_SHORT_PREFIX = re.compile(r"[0-9a-f]{1,5}")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's data.")
 
@@ -97,22 +97,32 @@ async def find(client: Client, noun: str, text: str) -> str:
         return text
     matches = pick(await client.everything(noun), text)
     if not matches:
-        code = _NOT_FOUND.get(noun, "RESOURCE_NOT_FOUND")
-        run_next = "" if noun in _NOT_FOUND else f"; run: hoody {noun} list"
-        raise Refused(404, code, f"none of your {noun} is called {text!r}{run_next}")
+        code = "CONTAINER_NOT_FOUND" if noun == "containers" else "RESOURCE_NOT_FOUND"
+        message = f"none of your {noun} is called {text!r}"
+        if _SHORT_PREFIX.fullmatch(text):
+            message += ", and the beginning of an id takes six digits or more"
+        raise Refused(404, code, message, path=f"/{noun}/{text}")
     if len(matches) > 1:
-        raise click.UsageError(f"{text!r} could be any of: {', '.join(matches)}")
-    return matches[0]
+        raise click.UsageError(f"{text!r} could be any of: {'; '.join(map(_told, matches))}")
+    return str(matches[0]["id"])
 
 
-def pick(things: list[Json], text: str) -> list[str]:
-    """The ids of the things that have this name, or whose id begins with it."""
+def pick(things: list[Json], text: str) -> list[Json]:
+    """The things that have this name, or whose id begins with it."""
     prefix = bool(_PREFIX.fullmatch(text))
     return [
-        str(thing["id"])
+        thing
         for thing in things
         if thing.get("name") == text or (prefix and str(thing["id"]).startswith(text))
     ]
+
+
+def _told(thing: Json) -> str:
+    """An id, and where its container is."""
+    words = [str(thing["id"])]
+    words += [f"in project {thing['project_alias']}"] if "project_alias" in thing else []
+    words += [f"on server {thing['server_name']}"] if "server_name" in thing else []
+    return " ".join(words)
 
 
 def _kept(path: str) -> Json:

@@ -47,7 +47,14 @@ def snapshots_create(
 @click.argument("container", metavar="ID")
 @json_option
 def snapshots_list(container: str, as_json: bool) -> None:
-    """List a container's snapshots, newest first."""
+    """List a container's snapshots, newest first.
+
+    \b
+    USED       when it was last restored or copied from
+    SIZE       bytes that it refers to
+    ALONE      bytes of it that nothing else has
+    INHERITED  it came with a copy or a sync
+    """
 
     async def work(client: Client) -> None:
         data = await client.get(await _list_path(client, container))
@@ -57,7 +64,8 @@ def snapshots_list(container: str, as_json: bool) -> None:
         found = data.get("snapshots")
         rows = [_row(one) for one in found] if isinstance(found, list) else []
         headers = ["NAME", "ALIAS", "CREATED", "EXPIRES", "USED", ">SIZE", ">ALONE", "INHERITED"]
-        output.print_table(headers, rows, empty="no snapshots")
+        spare = ("INHERITED", "USED", ">SIZE", "CREATED")
+        output.print_table(headers, rows, empty="no snapshots", spare=spare)
 
     run(work)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from daemon.keyfiles import read_token_secret
 from daemon.model import new_id, now
 from daemon.store import accounts, servers
 from daemon.store.database import Database
-from tests.integration.command_line import Ran, environment, run
+from tests.integration.command_line import ROOT, Ran, environment, run
 
 USER_SCOPES = {"read", "containers", "snapshots", "projects", "proxy", "keys"}
 
@@ -59,8 +60,9 @@ def words(ran: Ran, first: str) -> list[str]:
 
 
 def refused(ran: Ran, *parts: str) -> None:
-    """Exit 2 with one line that holds these parts."""
-    assert (ran.code, ran.out) == (2, ""), ran
+    """Exit 2 with one line that holds these parts; nothing else but what init had made."""
+    assert ran.code == 2, ran
+    assert all(line.startswith("made      ") for line in ran.out.splitlines()), ran
     assert len(ran.err.splitlines()) == 1, ran.err
     for part in parts:
         assert part in ran.err
@@ -72,7 +74,7 @@ async def test_init_makes_everything_and_says_what_to_do_next(place: Place) -> N
     assert words(ran, "server")[1] == config.server.id
     assert words(ran, "project")[2] == "default"
     assert f"hoodyd run --config {place.config}" in ran.out
-    assert f"hoody login --url http://{config.listen}" in ran.out
+    assert f"--admin | hoody login --url http://{config.listen}" in ran.out
     modes = {
         path: stat.S_IMODE(os.stat(path).st_mode)
         for path in (
@@ -101,8 +103,9 @@ async def test_init_twice_at_once_makes_one_of_each(place: Place) -> None:
     good = [ran for ran in runs if ran.code == 0]
     assert good, runs
     (await place.hoodyd("init")).good()
-    assert len((await place.hoodyd("user", "list")).good().out.splitlines()) == 1
-    assert len((await place.hoodyd("server", "list")).good().out.splitlines()) == 1
+    for noun in ("user", "server"):
+        header, _one = (await place.hoodyd(noun, "list")).good().out.splitlines()
+        assert header.startswith("ID ")
 
 
 async def test_init_makes_again_what_was_lost_and_nothing_else(ready: Place) -> None:
@@ -128,8 +131,12 @@ async def test_init_on_zfs_without_the_root_dataset(place: Place) -> None:
     ran = await place.hoodyd(
         "init", HOODY_STORAGE__BACKEND="zfs", HOODY_STORAGE__ROOT="no_such_pool/hoody"
     )
-    assert ran.code == 2
-    refused(ran, "storage.root: ", "zfs create", "no_such_pool/hoody")
+    config = place.config.read_text()
+    made = [line.removeprefix("made      ") for line in ran.out.splitlines()]
+    assert made == [str(place.config), *(str(place.home / name) for name in ("state", "mounts"))]
+    # No key is made for a server that cannot be.
+    assert place.files() == {"hoodyd.toml": config.encode()}
+    refused(ran, "storage.root: ", "zfs create", "set storage.backend to dir")
 
 
 @pytest.mark.parametrize("verb", ["run", "migrate", "check-config", "token", "doctor"])
@@ -152,7 +159,12 @@ async def test_a_taken_port_is_named_by_its_key(ready: Place) -> None:
 async def test_check_config_names_the_key(ready: Place) -> None:
     assert (await ready.hoodyd("check-config")).good().out == f"{ready.config}: good\n"
     ran = await ready.hoodyd("check-config", HOODY_TRANSFER__MAX_CONCURRENT="0")
-    refused(ran, "transfer.max_concurrent: must be at least 1", f"edit {ready.config}")
+    check = f"run: hoodyd check-config --config {ready.config}"
+    refused(ran, "transfer.max_concurrent: must be at least 1", "mend HOODY_TRANSFER__MAX", check)
+    settings = ready.config.read_text()
+    ready.config.write_text(settings.replace("[log]", "[log]\nspeed = 1"))
+    refused(await ready.hoodyd("check-config"), "log.speed: ", f"edit {ready.config}", check)
+    ready.config.write_text(settings)
     os.chmod(ready.home / "sealing.key", 0o644)
     refused(await ready.hoodyd("check-config"), "auth.sealing_key_file: ", "chmod 600")
 
@@ -195,7 +207,7 @@ async def test_a_token_that_may_not_be(ready: Place, arguments: tuple[str, str])
 
 
 async def test_users_are_banned_let_in_and_revoked(ready: Place) -> None:
-    user = (await ready.hoodyd("user", "list")).good().out.split()[0]
+    user = (await ready.hoodyd("user", "list")).good().out.splitlines()[1].split()[0]
     for _ in range(2):
         (await ready.hoodyd("user", "ban", user)).good()
         assert "banned" in (await ready.hoodyd("user", "list")).out
@@ -223,8 +235,29 @@ async def test_a_second_server_needs_the_same_secrets_and_another_name(ready: Pl
         strange = {f"HOODY_AUTH__{key}": str(ready.home / file)}
         ran = await ready.hoodyd("init", **other, **strange)
         refused(ran, f"auth.{key.lower()}: copy ", f"from server {first.server.name}")
+    both = {"SECRET_FILE": "jwt3.secret", "SEALING_KEY_FILE": "sealing3.key"}
+    strange = {f"HOODY_AUTH__{key}": str(ready.home / file) for key, file in both.items()}
+    refused(await ready.hoodyd("init", **other, **strange), *strange.values())
     (await ready.hoodyd("init", **other)).good()
-    assert len((await ready.hoodyd("server", "list")).good().out.splitlines()) == 2
+    assert len((await ready.hoodyd("server", "list")).good().out.splitlines()) == 3
+
+
+async def test_readmes_second_server_on_one_machine(ready: Place) -> None:
+    readme = (ROOT / "README.md").read_text()
+    section = readme.partition("\n## Two servers on one machine\n")[2].partition("\n## ")[0]
+    script = section.partition("```sh\n")[2].partition("hoodyd init")[0]
+    await asyncio.to_thread(subprocess.run, ["sh", "-ec", script], cwd=ready.home, check=True)
+    first, second = load(str(ready.config), {}), load(str(ready.home / "second/hoodyd.toml"), {})
+    assert (second.database, second.auth) == (first.database, first.auth)
+    apart = {"name", "listen", "state_dir"}
+    assert all(getattr(second.server, key) != getattr(first.server, key) for key in apart)
+    assert second.peer.listen != first.peer.listen
+    assert second.storage.root != first.storage.root
+    assert second.storage.mount_root != first.storage.mount_root
+    env = environment(ready.home)
+    (
+        await run("hoodyd", "init", "--config", str(ready.home / "second/hoodyd.toml"), env=env)
+    ).good()
 
 
 async def test_a_server_is_removed_only_when_it_is_lost(ready: Place) -> None:
@@ -237,7 +270,8 @@ async def test_a_server_is_removed_only_when_it_is_lost(ready: Place) -> None:
         await servers.put(tx, replace(mine, id=new_id(), name="other"))
         lost = next((one for one in await servers.every(tx) if one.name == "other"), mine)
     await database.close()
-    (await ready.hoodyd("server", "remove", lost.id)).good()
+    (await ready.hoodyd("server", "remove", "other")).good()
     listed = (await ready.hoodyd("server", "list")).good().out
     assert (server_id in listed, lost.id in listed) == (True, False)
-    refused(await ready.hoodyd("server", "remove", lost.id), "run: hoodyd server list --config")
+    for name in ("other", lost.id):
+        refused(await ready.hoodyd("server", "remove", name), "run: hoodyd server list --config")

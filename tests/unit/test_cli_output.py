@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import click
 import pytest
 
+from daemon.client import Json
 from daemon.commands import output, session, waiting
 from daemon.commands.containers import lineage
 
@@ -77,10 +79,51 @@ def test_long_cells_are_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> N
     assert "n" * 100 in capsys.readouterr().out
 
 
+HEADERS = ["ID", "NAME", "STATE", ">SIZE"]
+ROWS = [["5" * 24, "web-staging", "running", "2.0 GiB"], ["7" * 24, "db", "stopped", "1 B"]]
+
+
+@pytest.mark.parametrize(
+    ("width", "headers", "first"),
+    [
+        (80, HEADERS, ROWS[0]),
+        (45, HEADERS, ["5" * 8, "web-staging", "running", "2.0 GiB"]),
+        (35, ["ID", "NAME", "STATE"], ["5" * 8, "web-staging", "running"]),
+        (30, ["ID", "NAME"], ["5" * 8, "web-staging"]),
+        (10, ["ID", "NAME"], ["5" * 8, "web-staging"]),
+    ],
+)
+def test_a_table_is_made_to_fit_and_no_name_is_cut(
+    width: int, headers: list[str], first: list[str]
+) -> None:
+    fitted, rows = output.fitting(HEADERS, ROWS, width, [">SIZE", "STATE"])
+    assert (fitted, rows[0]) == (headers, first)
+
+
+def test_short_ids_stay_apart() -> None:
+    rows = [["a" * 10 + "0" * 14, "x"], ["a" * 10 + "1" * 14, "y"], ["a" * 10 + "1" * 14, "y"]]
+    _headers, fitted = output.fitting(["ID", "NAME"], rows, 20, [])
+    assert [row[0] for row in fitted] == ["a" * 10 + "0", "a" * 10 + "1", "a" * 10 + "1"]
+
+
+def test_a_narrow_terminal_shows_whole_cells(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    output.print_table(HEADERS, [["5" * 24, "n" * 60, "on", "1"]], empty="", spare=["STATE"])
+    lines = click.unstyle(capsys.readouterr().out).splitlines()
+    assert [line.split()[:2] for line in lines] == [["ID", "NAME"], ["5" * 8, "n" * 60]]
+
+
 def test_a_summary_has_only_what_the_result_has() -> None:
     assert waiting.summary({"type": "stop", "result": None}) == "stop done"
     assert waiting.summary({"type": "sync", "result": {"strategy": "unchanged"}}) == (
         "sync done (unchanged)"
+    )
+    again = {"strategy": "unchanged", "downtime_seconds": 0.2}
+    assert waiting.summary({"type": "sync", "result": again}) == (
+        "sync done (source unchanged, the copy's own changes overwritten; down for 0.20 s)"
     )
 
 
@@ -95,12 +138,26 @@ def test_an_amount_grows_with_what_is_known() -> None:
     )
 
 
+def test_a_total_that_follows_what_is_done_is_not_told() -> None:
+    taking_in: dict[str, object] = {"bytes_total": 2048, "bytes_done": 2048, "bytes_wire": 0}
+    assert waiting.amount(taking_in) == waiting.brief(taking_in) == "2.0 KiB"
+
+
+def test_a_brief_amount_fits_beside_a_name() -> None:
+    assert waiting.brief({}) == ""
+    known = {"bytes_total": 2048, "bytes_done": 1024, "percent": 50.0, "eta_seconds": 61}
+    assert waiting.brief(known) == "50.0 % of 2.0 KiB, 1 m 01 s left"
+
+
 def test_names_and_prefixes() -> None:
-    things = [{"id": "aaaaaa" + "0" * 18, "name": "web"}, {"id": "b" * 24, "name": "aaaaaa"}]
-    assert session.pick(things, "web") == [things[0]["id"]]
+    things: list[Json] = [
+        {"id": "aaaaaa" + "0" * 18, "name": "web"},
+        {"id": "b" * 24, "name": "aaaaaa"},
+    ]
+    assert session.pick(things, "web") == [things[0]]
     assert session.pick(things, "aaaaa") == []
     assert len(session.pick(things, "aaaaaa")) == 2
-    assert session.pick(things, "bbbbbbbb") == ["b" * 24]
+    assert session.pick(things, "bbbbbbbb") == [things[1]]
 
 
 def test_lineage_has_every_container_once() -> None:

@@ -171,7 +171,19 @@ def test_what_the_default_text_comments_out_is_true(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_with_its_key(
     config_file: Path, variable: str, value: str, message: str
 ) -> None:
-    assert refusal(config_file, **{f"HOODY_{variable}": value}) == message
+    said = refusal(config_file, **{f"HOODY_{variable}": value})
+    assert said.removesuffix(f" ({mend(variable)})") == message
+
+
+@pytest.mark.parametrize("variable", ["SERVER__LISTN", "SERVERS__LISTEN", "SERVER__LISTEN"])
+def test_what_the_environment_gives_is_mended_there(config_file: Path, variable: str) -> None:
+    assert mend(variable) in refusal(config_file, **{f"HOODY_{variable}": "8470"})
+    config_file.write_text("[server]\nlisten = 8470\n")
+    assert "environment" not in refusal(config_file, HOODY_SERVER__NAME="one")
+
+
+def mend(variable: str) -> str:
+    return f"from the environment: mend HOODY_{variable}, then run: hoodyd check-config"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import pytest
 from daemon import keys
 from tests.acceptance import trees
 from tests.acceptance.api import Api, Json
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, PlainCluster
+from tests.acceptance.cluster import Cluster, Daemon, MakeCluster
 
 SLACK_BYTES = 64 << 10
 DAY_BYTES = 300_000
@@ -191,12 +191,6 @@ async def test_deleting_a_source_leaves_its_copies(cluster: Cluster, api: Api, s
     for copy in (near, far):
         assert (await api.container(copy))["status"] == "running"
         assert (await api.container(copy))["sync_state"] == "orphaned"
-
-
-@pytest.fixture(scope="module")
-def cluster_type() -> type[Cluster]:
-    """As users have it."""
-    return PlainCluster
 
 
 @pytest.fixture(scope="module")

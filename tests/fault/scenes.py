@@ -60,10 +60,12 @@ class Scene:
         return made
 
     async def source(self, number: int) -> str:
-        """A container made of such a tree, with a snapshot, on the server with this number."""
+        """A container made of such a tree, on the server with this number; with a snapshot, which
+        is not its last state."""
         server_id = self.cluster.daemons[number].server_id
         container = await self.api.create(await asyncio.to_thread(self.tree), server_id=server_id)
         await self.api.snapshot(container)
+        await self.write(container)
         return container
 
     async def write(self, container: str) -> None:

@@ -18,7 +18,7 @@ from typing import Literal, cast
 import aiosqlite
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import Connection, Index, event, inspect, make_url, text
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine import AdaptedConnection, ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -206,8 +206,12 @@ def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later cannot wait for its turn: SQLite refuses it
     # at once when another one wrote in between. So a writer says so at the beginning.
     writes = connection.get_execution_options()["mode"] == "write"
-    connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    begin = "PRAGMA query_only=OFF; BEGIN IMMEDIATE" if writes else "PRAGMA query_only=ON; BEGIN"
+    driver = cast("AdaptedConnection", connection.connection.dbapi_connection)
+    try:  # all in one: each call costs two changes of thread
+        driver.run_async(lambda sqlite: sqlite.executescript(begin))
+    except sqlite3.Error as error:
+        raise CatalogueError(f"the database refused: {error}") from error
 
 
 def _postgresql(url: str) -> AsyncEngine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ MakePool = Callable[..., str]
 
 
 def pytest_configure() -> None:
+    # A shell that starts us in the background has Ctrl-C ignored, and what we start inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if ZFS_MISSING is None:
         private_zfs.enter_namespace()
 

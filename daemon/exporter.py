@@ -27,6 +27,7 @@ from transfer.peer.messages import (
     StreamRequest,
     TakeSnapshot,
 )
+from transfer.peer.refusals import Refusals
 from transfer.peer.server import ServerSettings, serve
 from transfer.storage import open_storage
 from transfer.storage.base import Storage
@@ -75,6 +76,7 @@ class CatalogueGate:
         self._db = db
         self._storage = storage
         self._server_id = server_id
+        self._refusals = Refusals()
 
     async def key_of(self, peer_id: str) -> str | None:
         """The public key that the catalogue pins for a server; None for an unknown one."""
@@ -89,7 +91,7 @@ class CatalogueGate:
         try:
             generations, named = await self._granted(peer_id, request.job_id)
         except CatalogueError as error:
-            log.warning("a peer is turned away for now", peer=peer_id, reason=error.message)
+            self._refusals.tell(peer_id, f"is turned away for now: {error.message}")
             raise PeerUnreachable("the catalogue is gone for now") from error
         if isinstance(request, TakeSnapshot):
             _may_take(request, generations)

@@ -19,24 +19,25 @@ from daemon.states import ENDED
 
 WAIT_SECONDS = 300
 LOOK_SECONDS_MIN = 0.02
-LOOK_SECONDS_MAX = 0.25
+LOOK_SECONDS_MAX = 2.0
+LATE_SHARE = 0.1
 
 
 async def until_ended(call: Call[Any, Any], job_id: str, patience_seconds: float) -> Job:
     """The job once it has ended, or as it stands when patience is over. Another server may end
-    it, so the catalogue is asked again and again, soon at first: many jobs are short. A client
-    that has gone is not waited for."""
-    deadline = time.monotonic() + patience_seconds
-    pause_seconds = LOOK_SECONDS_MIN
+    it, so the catalogue is asked again and again, soon at first, for many jobs are short: an end
+    is seen late by a tenth of what was waited. A client that has gone is not waited for."""
+    began = time.monotonic()
     while True:
         async with call.deps.db.read() as tx:
             found = await visible_job(tx, call.caller, job_id)
-        left_seconds = deadline - time.monotonic()
+        waited_seconds = time.monotonic() - began
+        left_seconds = patience_seconds - waited_seconds
         transport = call.request.transport
         if found.state in ENDED or left_seconds <= 0 or transport is None or transport.is_closing():
             return found
-        await asyncio.sleep(min(pause_seconds, left_seconds))
-        pause_seconds = min(2 * pause_seconds, LOOK_SECONDS_MAX)
+        pause_seconds = max(LOOK_SECONDS_MIN, LATE_SHARE * waited_seconds)
+        await asyncio.sleep(min(pause_seconds, LOOK_SECONDS_MAX, left_seconds))
 
 
 async def until_done(call: Call[Any, Any], job: Job) -> None:

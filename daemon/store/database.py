@@ -13,9 +13,9 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Literal, cast
 
-import aiosqlite
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import Connection, Index, event, inspect, make_url, text
 from sqlalchemy.engine import AdaptedConnection, ExceptionContext
@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from daemon.errors import CatalogueError, Conflict
-from daemon.store import schema
+from daemon.store import schema, sqlite
 
 Tx = AsyncConnection
 """An open transaction."""
@@ -46,12 +46,6 @@ third and fourth as a driver's errors; the others come through it as they are.""
 
 _CONNECTIONS = 4
 _WRITERS_LOCK = 0x686F6F6479  # "hoody": every writer of this catalogue takes it
-
-_SQLITE_SETTINGS = """
-    PRAGMA journal_mode=WAL;
-    PRAGMA synchronous=FULL;
-    PRAGMA foreign_keys=ON;
-"""
 
 Mode = Literal["read", "write"]
 
@@ -160,28 +154,9 @@ def _sqlite(url: str) -> AsyncEngine:
     if path is None or path == ":memory:":
         raise CatalogueError("the database's url names no file: sqlite:////path")
 
-    async def connect() -> aiosqlite.Connection:
-        # Python's driver must not begin transactions of its own; `_begin_sqlite` does.
-        connection = aiosqlite.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
-        # A connection lives in a thread, which must not outlive what goes wrong here, nor keep
-        # the program from ending.
-        thread = connection._thread  # noqa: SLF001  # aiosqlite shows it in no other way
-        thread.daemon = True
-        try:
-            await connection
-            await connection.executescript(_SQLITE_SETTINGS)
-        except sqlite3.Error as error:
-            await connection.close()
-            await asyncio.to_thread(thread.join)
-            raise CatalogueError(f"no SQLite database at {path}: {error}") from error
-        except asyncio.CancelledError:
-            connection.stop()
-            raise
-        return connection
-
     engine = create_async_engine(
         "sqlite+aiosqlite://",
-        async_creator=connect,
+        async_creator=partial(sqlite.connect, path, WAIT_SECONDS),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=_CONNECTIONS,
         max_overflow=0,
@@ -203,15 +178,9 @@ def _roll_back_sqlite(
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and writes later cannot wait for its turn: SQLite refuses it
-    # at once when another one wrote in between. So a writer says so at the beginning.
     writes = connection.get_execution_options()["mode"] == "write"
-    begin = "PRAGMA query_only=OFF; BEGIN IMMEDIATE" if writes else "PRAGMA query_only=ON; BEGIN"
-    driver = cast("AdaptedConnection", connection.connection.dbapi_connection)
-    try:  # all in one: each call costs two changes of thread
-        driver.run_async(lambda sqlite: sqlite.executescript(begin))
-    except sqlite3.Error as error:
-        raise CatalogueError(f"the database refused: {error}") from error
+    adapter = cast("AdaptedConnection", connection.connection.dbapi_connection)
+    adapter.run_async(partial(sqlite.begin, writes=writes))
 
 
 def _postgresql(url: str) -> AsyncEngine:

@@ -56,6 +56,16 @@ async def write_more(api: Api, container_id: str, size_bytes: int) -> None:
     path.write_bytes(Random(size_bytes).randbytes(size_bytes))
 
 
+async def stale_copy(
+    cluster: Cluster, api: Api, name: str, first_bytes: int, more_bytes: int
+) -> tuple[str, str]:
+    """A container on server a and its copy on b, made before the last `more_bytes` were written."""
+    source = await source_on_a(cluster, name, first_bytes)
+    copy_id, _ = await api.copy(source, cluster.daemons[1].server_id)
+    await write_more(api, source, more_bytes)
+    return source, copy_id
+
+
 async def in_the_middle(
     api: Api, job_id: str, bytes_done: int = 1, before: Json | None = None
 ) -> Json:

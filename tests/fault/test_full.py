@@ -19,7 +19,7 @@ from tests.fault.disturbing import (
     halted,
     in_the_middle,
     source_on_a,
-    write_more,
+    stale_copy,
 )
 from tests.fault.filling import FillingCluster, Tmpfs
 from transfer.storage.private_zfs import PrivateZfs
@@ -60,17 +60,9 @@ def assert_full(job: Json) -> None:
     assert not job["error"]["retryable"]
 
 
-async def stale_copy(cluster: FillingCluster, api: Api, name: str) -> tuple[str, str]:
-    """A container on a and its copy on b, which is behind by MORE_BYTES."""
-    source = await source_on_a(cluster, name, LITTLE_BYTES)
-    copy_id, _ = await api.copy(source, cluster.target.server_id)
-    await write_more(api, source, MORE_BYTES)
-    return source, copy_id
-
-
 async def test_full_in_mid_receive_of_a_sync(cluster: FillingCluster) -> None:
     async with cluster.api() as api:
-        source, copy_id = await stale_copy(cluster, api, "sync")
+        source, copy_id = await stale_copy(cluster, api, "sync", LITTLE_BYTES, MORE_BYTES)
         before = [await seen(api, one) for one in (source, copy_id)]
         with halted(cluster):
             sync = await api.start_sync(copy_id)
@@ -109,7 +101,9 @@ async def test_full_at_the_switch(cluster: FillingCluster, place: str) -> None:
     """All has come, and there is no room for the new generation: the old one stays. Where it has
     been made already, the switch needs no room."""
     async with cluster.api() as api:
-        source, copy_id = await stale_copy(cluster, api, f"switch-{place}")
+        source, copy_id = await stale_copy(
+            cluster, api, f"switch-{place}", LITTLE_BYTES, MORE_BYTES
+        )
         before = [await seen(api, one) for one in (source, copy_id)]
         order(cluster, f"sync-{copy_id}", AT_THE_SWITCH[place])
         sync = await api.start_sync(copy_id)

@@ -29,7 +29,7 @@ from tests.fault.disturbing import (
     in_the_middle,
     kill_of,
     source_on_a,
-    write_more,
+    stale_copy,
 )
 from transfer.errors import PeerRefused
 
@@ -92,11 +92,9 @@ async def test_cancel_a_first_copy(cluster: FreezingCluster, api: Api) -> None:
 
 async def test_cancel_a_sync(cluster: FreezingCluster, api: Api) -> None:
     """The copy stays as it was, and the next sync brings it up to date."""
-    source = await source_on_a(cluster, "cancel-sync", LITTLE_BYTES)
-    copy, _ = await api.copy(source, cluster.daemons[1].server_id)
+    source, copy = await stale_copy(cluster, api, "cancel-sync", LITTLE_BYTES, TREE_BYTES)
     storage, tree = await api.storage(copy), trees.walk(await api.rootfs(copy))
 
-    await write_more(api, source, TREE_BYTES)
     with halted(cluster):
         sync = await api.start_sync(copy)
         await in_the_middle(api, sync.job_id)

@@ -21,8 +21,8 @@ from tests.fault.disturbing import (
     kill_worker,
     next_attempt,
     source_on_a,
+    stale_copy,
     watcher_of,
-    write_more,
 )
 
 SHARES = (0.1, 0.5, 0.9)
@@ -80,10 +80,9 @@ async def test_a_copy_succeeds(
 @pytest.mark.parametrize("strike", STRIKES, ids=_name)
 async def test_a_sync_succeeds(cluster: FreezingCluster, strike: Strike) -> None:
     """Struck at half of its bytes."""
-    source = await source_on_a(cluster, f"sync-{_name(strike)}", LITTLE_BYTES)
     async with cluster.api(watcher_of(strike)) as api:
-        copy, _ = await api.copy(source, cluster.daemons[1].server_id)
-        await write_more(api, source, MORE_BYTES)
+        sizes = (LITTLE_BYTES, MORE_BYTES)
+        source, copy = await stale_copy(cluster, api, f"sync-{_name(strike)}", *sizes)
         with halted(cluster, MORE_BYTES // 2):
             sync = await api.start_sync(copy)
             job = await in_the_middle(api, sync.job_id, MORE_BYTES // 2)

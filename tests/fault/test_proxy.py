@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance import trees
-from tests.acceptance.api import Api
 from tests.acceptance.cluster import Cluster, Settings, free_port
-from tests.fault.disturbing import assert_clean, assert_same, source_on_a, trouble, write_more
+from tests.fault.disturbing import assert_clean, assert_same, stale_copy, trouble
 
 CONTENT_BYTES = 2 << 20
+SIZES = (CONTENT_BYTES, CONTENT_BYTES)  # of a first copy, and of what is written then
 FAULT_BYTES = 1 << 20  # of what a sends on one connection, before the fault
 TRICKLE_BYTES = 32 << 10  # a time
 TRICKLE_SECONDS = 0.1
@@ -120,14 +120,6 @@ async def detour(cluster: DetouredCluster) -> AsyncIterator[Line]:
         await listener.wait_closed()
 
 
-async def stale_copy(cluster: DetouredCluster, api: Api, name: str) -> tuple[str, str]:
-    """A container on a and its copy on b, which is behind by CONTENT_BYTES."""
-    source = await source_on_a(cluster, name, CONTENT_BYTES)
-    copy_id, _ = await api.copy(source, cluster.daemons[1].server_id)
-    await write_more(api, source, CONTENT_BYTES)
-    return source, copy_id
-
-
 @pytest.mark.parametrize(
     ("fault", "codes"),
     [
@@ -139,7 +131,7 @@ async def stale_copy(cluster: DetouredCluster, api: Api, name: str) -> tuple[str
 async def test_a_line_with_a_fault(cluster: DetouredCluster, fault: str, codes: set[str]) -> None:
     """The copy is as it was for as long as that lasts, and the job ends right once it is over."""
     async with cluster.api() as api, detour(cluster) as line:
-        source, copy_id = await stale_copy(cluster, api, fault)
+        source, copy_id = await stale_copy(cluster, api, fault, *SIZES)
         storage, tree = await api.storage(copy_id), trees.walk(await api.rootfs(copy_id))
         line.fault = fault
         sync = await api.start_sync(copy_id)
@@ -154,7 +146,7 @@ async def test_a_line_with_a_fault(cluster: DetouredCluster, fault: str, codes: 
 async def test_a_line_that_trickles(cluster: DetouredCluster) -> None:
     """Slow is no fault: the first attempt gets there, though it takes longer than a stall may."""
     async with cluster.api() as api, detour(cluster) as line:
-        source, copy_id = await stale_copy(cluster, api, "trickle")
+        source, copy_id = await stale_copy(cluster, api, "trickle", *SIZES)
         line.fault, before = "trickle", line.passed_bytes
         job = await api.sync(copy_id)
         assert (job["attempt"], job["error"]) == (1, None)
@@ -166,7 +158,7 @@ async def test_no_line_at_all(cluster: DetouredCluster) -> None:
     """Nobody answers where the source should be."""
     async with cluster.api() as api:
         async with detour(cluster):
-            source, copy_id = await stale_copy(cluster, api, "none")
+            source, copy_id = await stale_copy(cluster, api, "none", *SIZES)
         sync = await api.start_sync(copy_id)
         assert await trouble(api, sync.job_id) == "PEER_UNREACHABLE"
         async with detour(cluster):

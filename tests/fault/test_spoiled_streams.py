@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance import trees
 from tests.acceptance.cluster import Cluster
-from tests.fault.disturbing import assert_clean, assert_same, source_on_a, trouble, write_more
+from tests.fault.disturbing import assert_clean, assert_same, source_on_a, stale_copy, trouble
 from tests.fault.spoiling import FAULTS, ORDER, Stage
 from transfer.errors import StreamCorrupt
 from transfer.frames import FrameReader, FrameType, FrameWriter
@@ -45,10 +45,9 @@ def cluster(request: pytest.FixtureRequest, backend: str) -> Iterator[SpoilingCl
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_spoilt_sync(cluster: SpoilingCluster, fault: str) -> None:
     async with cluster.api() as api:
-        source = await source_on_a(cluster, f"sync-{fault}", CONTENT_BYTES)
-        copy, _ = await api.copy(source, cluster.daemons[1].server_id)
+        sizes = (CONTENT_BYTES, CONTENT_BYTES)
+        source, copy = await stale_copy(cluster, api, f"sync-{fault}", *sizes)
         storage, tree = await api.storage(copy), trees.walk(await api.rootfs(copy))
-        await write_more(api, source, CONTENT_BYTES)
 
         cluster.order.write_text(fault)
         try:

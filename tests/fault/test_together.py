@@ -21,7 +21,7 @@ from tests.fault.disturbing import (
     halted,
     in_the_middle,
     source_on_a,
-    write_more,
+    stale_copy,
 )
 
 COPIES = 10
@@ -136,11 +136,9 @@ async def test_the_source_is_deleted_in_mid_copy(cluster: FreezingCluster) -> No
 
 async def test_the_copy_is_deleted_in_mid_sync(cluster: FreezingCluster) -> None:
     """The sync is cancelled, and all goes."""
-    source = await source_on_a(cluster, "deleted-copy", 1 << 20)
     async with cluster.api() as api:
-        copy, _ = await api.copy(source, cluster.daemons[1].server_id)
+        source, copy = await stale_copy(cluster, api, "deleted-copy", 1 << 20, TREE_BYTES)
         rootfs = Path(await api.rootfs(copy))
-        await write_more(api, source, TREE_BYTES)
         with halted(cluster):
             sync = await api.start_sync(copy)
             await in_the_middle(api, sync.job_id)

@@ -78,7 +78,9 @@ async def stage(
     """The contract's stage, for the tests of one file that leave it as it was."""
     directory = tmp_path_factory.mktemp("stage")
     async with filled(empty_catalogue, directory, requests_per_minute=100_000) as made:
-        with capture_logs():  # else most of the time goes into tracebacks that are wanted
+        # Most of the time would go into tracebacks that are wanted.
+        with capture_logs(), pytest.MonkeyPatch.context() as hurried:
+            hurried.setattr("daemon.api.waiting.WAIT_SECONDS", HANG_SECONDS)
             async with TestClient(TestServer(make_app(made.deps))) as client:
                 yield await Stage.of(made, Api(made, client), directory / "catalogue.db")
 

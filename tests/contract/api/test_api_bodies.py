@@ -11,6 +11,8 @@ import pytest
 from daemon.model import new_id
 from tests.contract.api.api_world import V1, Api
 
+LIMIT_BYTES = 1500  # not the default
+
 BAD_BODIES = [
     (b'{"name": "abc", "name": "abd"}', "name"),
     (b'{"environment_vars": {"A": "1", "A": "2"}}', "A"),
@@ -51,6 +53,13 @@ async def test_bad_body(content: bytes, field: str, api: Api) -> None:
     assert (status, body["code"]) == (400, "VALIDATION_ERROR")
     assert list(body["details"]) == [field]
     assert body["details"][field]
+
+
+@pytest.mark.parametrize("world", [{"body_bytes": LIMIT_BYTES}], indirect=True)
+async def test_a_body_is_as_large_as_the_config_lets_it_be(api: Api) -> None:
+    for size_bytes, answer in ((LIMIT_BYTES, 200), (LIMIT_BYTES + 1, 413)):
+        status, _ = await _patch_raw(api, b'{"comment": "after"}'.ljust(size_bytes))
+        assert status == answer
 
 
 @pytest.mark.parametrize("name", ["", "ab", "a" * 101, "a b c", "ünï", "abc\n", "a/b", "a.b"])

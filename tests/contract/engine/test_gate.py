@@ -30,6 +30,7 @@ from transfer.peer.messages import (
     TreeChunks,
     TreeNodes,
 )
+from transfer.peer.refusals import LINES_MAX
 
 
 @dataclass
@@ -242,13 +243,19 @@ async def test_letting_go_is_never_refused_to_a_running_job(door: Door) -> None:
     await door.ask(Release(door.job.id, (door.own.guid, door.foreign.guid, "12345")))
 
 
-async def test_a_catalogue_that_is_gone_is_no_refusal(door: Door, tmp_path: Path) -> None:
-    """The peer tries again."""
+async def test_a_catalogue_that_is_gone_is_no_refusal(
+    door: Door, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The peer tries again; the log is not filled with that."""
     db = Database(f"sqlite:///{tmp_path}/nowhere/catalogue.db")
     gone = CatalogueGate(db, door.world.here.storage, door.world.here.id)
-    with pytest.raises(PeerUnreachable):
-        await gone.authorize(door.world.there.id, GetTraits(door.job.id))
+    there = door.world.there.id
+    for _ in range(2 * LINES_MAX):
+        with pytest.raises(PeerUnreachable):
+            await gone.authorize(there, GetTraits(door.job.id))
     await db.close()
+    said = [line.startswith(f"{there}: is turned away for now: ") for line in caplog.messages]
+    assert said == [True] * LINES_MAX + [False]
 
 
 async def test_keys_are_those_of_the_catalogue(door: Door) -> None:

@@ -11,7 +11,7 @@ WORKERS ?= 3
 # Some images have it set; then each of a thousand processes would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test test-openzfs lint bench lock clean
 
 demo: $(READY)
 	$(BIN)/hoodyd demo $(ARGS)
@@ -20,6 +20,12 @@ test: $(READY)
 	tests/install-parts
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The zfs tests on the real module, in a machine under emulation: OpenZFS 2.1, or 2.3 where
+# OPENZFS=backports.
+test-openzfs: $(READY)
+	tests/install-parts openzfs
+	$(BIN)/python -m tests.openzfs $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""The real parts that tests run on: a private zfs-fuse and its pools.
+"""The real parts that tests run on: a private zfs-fuse and its pools, or those of the kernel's
+module where `HOODY_TEST_ZFS=kernel` (see tests/openzfs).
 
 The mount namespace is entered when pytest starts, before it has threads; the daemon is started
 when the first test asks for a pool. Everything is gone when pytest ends, however it ends.
@@ -16,10 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import kernel_zfs
 from transfer.storage import private_zfs
 
 POOL_BYTES = 256 << 20
-ZFS_MISSING = private_zfs.available()
+KERNEL = os.environ.get("HOODY_TEST_ZFS") == "kernel"
+ZFS_MISSING = kernel_zfs.available() if KERNEL else private_zfs.available()
 
 SCRATCH = "/dev/shm"
 SCRATCH_BYTES = 12 << 30
@@ -31,7 +34,7 @@ def pytest_configure() -> None:
     _work_in_memory()
     # A shell that starts us in the background has Ctrl-C ignored, and what we start inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if ZFS_MISSING is None:
+    if ZFS_MISSING is None and not KERNEL:
         private_zfs.enter_namespace()
 
 
@@ -55,7 +58,7 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("zfs") is None or ZFS_MISSING is None:
         return
-    reason = f"no private zfs-fuse: {ZFS_MISSING}"
+    reason = f"no ZFS for tests: {ZFS_MISSING}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -63,8 +66,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def zfs_daemon() -> Iterator[private_zfs.PrivateZfs]:
-    """A private zfs-fuse, one for the whole run."""
-    with private_zfs.PrivateZfs() as daemon:
+    """A private zfs-fuse, one for the whole run, or what stands for it."""
+    with kernel_zfs.KernelZfs() if KERNEL else private_zfs.PrivateZfs() as daemon:
         yield daemon
 
 

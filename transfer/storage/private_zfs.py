@@ -115,7 +115,7 @@ class PrivateZfs:
 
 def _unmount_all(pool: str) -> None:
     with open("/proc/self/mountinfo", encoding="utf-8") as lines:
-        mounts = [line.split(" ")[4] for line in lines if f" - fuse.zfs {pool}/" in line]
+        mounts = [line.split(" ")[4] for line in lines if f"zfs {pool}/" in line]
     for directory in reversed(mounts):
         _do("umount", "--lazy", directory)
 

@@ -26,6 +26,7 @@ test: $(READY)
 test-openzfs: $(READY)
 	tests/install-parts openzfs
 	$(BIN)/python -m tests.openzfs $(ARGS)
+	$(BIN)/python -m pytest tests/openzfs
 
 lint: $(READY)
 	$(BIN)/ruff check .

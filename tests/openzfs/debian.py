@@ -51,6 +51,14 @@ def do(*argv: str | Path, seconds: float = ASK_SECONDS, cwd: Path | None = None)
     return ran.stdout
 
 
+def chosen_suite() -> str:
+    """The suite that `OPENZFS` names: none for 2.1, `backports` for 2.3."""
+    chosen = os.environ.get("OPENZFS", "")
+    if chosen not in SUITES:
+        raise NoPackages(f"OPENZFS is {chosen!r}, and must be one of {sorted(SUITES)}")
+    return SUITES[chosen]
+
+
 class Debian:
     """A suite of Debian: the base, or the base with ZFS from its backports."""
 
@@ -102,6 +110,7 @@ class Debian:
             "Dir::State::Lists": self._work / "lists",
             "Dir::Cache": self._work / "cache",
             "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
         }
         options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
         return do(program, *options, *argv, cwd=cwd)

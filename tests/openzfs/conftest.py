@@ -1,0 +1,28 @@
+"""Two machines with a link between them, for the tests that need more than pools in one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.openzfs.cache import cache_root
+from tests.openzfs.debian import chosen_suite
+from tests.openzfs.image import image
+from tests.openzfs.machine import Machine
+
+Nodes = tuple[Machine, Machine]
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Nodes]:
+    """node1 and node2, up, with two blank disks each; a test leaves them up."""
+    base = image(cache_root(), chosen_suite())
+    with (
+        tempfile.TemporaryDirectory(prefix="hoody-openzfs-") as work,
+        Machine(base, Path(work), 1) as one,
+        Machine(base, Path(work), 2) as two,
+    ):
+        yield one, two

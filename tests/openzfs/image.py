@@ -70,6 +70,7 @@ def _build_module(debian: Debian, out: Path) -> None:
 def _build_image(debian: Debian, module: Path, out: Path) -> None:
     print("openzfs: building the image", flush=True)
     work = out / "work"
+    work.mkdir()
     root, kernel = work / "root", work / "kernel"
     debian.bootstrap(root, _PACKAGES)
     debian.unpack(debian.kernel_package, kernel)

@@ -167,19 +167,33 @@ class Child:
     async def kill(self) -> None:
         """Ends the child at once and reaps it; nothing where it has ended.
 
-        Its input ends only after it is dead, so that it never sees a good end.
+        Its input ends only after it is dead, so that it never sees a good end. Its output is closed
+        before: a `zfs send` of OpenZFS that waits for room in its pipe does not heed the signal.
         """
-        await _reap(self._process)
-        self._end_stream()
+        if self._writes:
+            await _reap(self._process)
+            self._end_stream()
+            await self._let_go()
+            await self._reader_gone()
+            self._close()
+        else:
+            _signal(self._process)
+            await self._let_go()
+            self._close()
+            await _reap(self._process)
+        await asyncio.wait({self._stderr})
+
+    async def _let_go(self) -> None:
+        """Waits for the thread that uses the killed child's stream; it ends with the child."""
         if self._pending is not None:
-            await asyncio.wait({self._pending})  # what uses the dead child's stream ends with it
+            await asyncio.wait({self._pending})
             self._pending.exception()
             self._pending = None
-        await self._reader_gone()
+
+    def _close(self) -> None:
         if self._stream >= 0:
             os.close(self._stream)
             self._stream = -1
-        await asyncio.wait({self._stderr})
 
     def _end_stream(self) -> None:
         if self._writes and self._stream >= 0:
@@ -275,10 +289,14 @@ def _cannot_start(argv: Sequence[str], error: OSError) -> CommandFailed:
     return CommandFailed(f"cannot start {argv[0]}: {error.strerror}", argv=list(argv))
 
 
-async def _reap(process: asyncio.subprocess.Process) -> None:
+def _signal(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+
+
+async def _reap(process: asyncio.subprocess.Process) -> None:
+    _signal(process)
     # Not `process.wait()`: on Python 3.11 that waits for the end of the pipes too, which a child of
     # the child may hold open, and which never comes where asyncio has stopped reading.
     while process.returncode is None:  # noqa: ASYNC110 - asyncio has no event for that alone

@@ -27,7 +27,7 @@ from tests.openzfs.image import image
 from tests.openzfs.machine import Machine, MachineFailed
 from tests.openzfs.suite import run_tests
 
-SUITE_SECONDS = 1800.0
+SUITE_SECONDS = 2400.0
 
 
 def main(arguments: Sequence[str]) -> int:

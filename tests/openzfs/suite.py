@@ -19,7 +19,9 @@ DEADLINE_STATUS = 124
 def run_tests(machine: Machine, arguments: Sequence[str], seconds: float) -> int:
     """Runs pytest in the machine; what it says goes to our stdout. Returns its exit status, or
     that of a deadline with a look at what hangs."""
-    pytest = ["python3", "-u", "-m", "pytest", "-v", "-p", "no:cacheprovider"]
+    # The plugin of schemathesis is not needed here, and takes half a minute to import.
+    plugins = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
+    pytest = ["python3", "-u", "-m", "pytest", "-v", *plugins]
     # Nothing of it may be skipped, and its pools are the module's.
     settings = ["CI=true", "HOODY_TEST_ZFS=kernel", f"COLUMNS={os.environ.get('COLUMNS', '100')}"]
     shell_command = shlex.join(["env", *settings, *pytest, f"--timeout={TEST_SECONDS}", *arguments])

@@ -28,7 +28,7 @@ MEMORY_MIB = 1024
 BLANK_BYTES = 4 << 30
 TAIL_BYTES = 4000
 _SAVED = "saved"
-_PROCESSOR = ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "Westmere", "-smp", "2")
+_PROCESSOR = ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "Westmere", "-smp", "1")
 _BARE = ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
 _KERNEL = (
     "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr audit=0 "

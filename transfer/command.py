@@ -168,7 +168,7 @@ class Child:
         """Ends the child at once and reaps it; nothing where it has ended.
 
         Its input ends only after it is dead, so that it never sees a good end. Its output is closed
-        before: a `zfs send` of OpenZFS 2.1 that waits for room in its pipe does not heed the signal.
+        before: a `zfs send` of OpenZFS 2.1 that waits for room in its pipe heeds no signal.
         """
         if self._writes:
             await _reap(self._process)

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests wait more than they work: for disks, for transaction groups, for daemons to start.
-WORKERS ?= 3
+WORKERS ?= 4
 
 # Some images have it set; then each of a thousand processes would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -48,8 +48,10 @@ def records(top: Path) -> dict[str, Record]:
             content = path.read_bytes()
         elif stat.S_ISLNK(at.st_mode):
             content = os.readlink(path)
-        owner = (at.st_mode, at.st_uid, at.st_gid, at.st_size)
-        found[str(path.relative_to(top))] = (at.st_mtime_ns, at.st_ino, *owner, content)
+        # On some filesystems a directory's size is a count of what is in it.
+        size_bytes = 0 if stat.S_ISDIR(at.st_mode) else at.st_size
+        owner = (at.st_mode, at.st_uid, at.st_gid)
+        found[str(path.relative_to(top))] = (at.st_mtime_ns, at.st_ino, *owner, size_bytes, content)
     return found
 
 

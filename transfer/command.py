@@ -4,7 +4,8 @@ Children get argv lists, `LC_ALL=C` and never a shell. What they say is bounded.
 its parent: where `setpriv` is there, the kernel kills it then (PDEATHSIG); where it is not, the
 end of its stream ends it, for a child that we stream with has our pipe or socket as stdin or
 stdout. `setpriv` is chosen over a `preexec_fn` because Python code between fork and exec can
-deadlock in a process that has threads.
+deadlock in a process that has threads. A question that changes nothing and soon ends by itself
+need not be tied (`outlives`): that would cost as much again as the question.
 
 We read from pipes but write into socket pairs, because a child's death need not end the reading:
 `zfs receive` of zfs-fuse hands its stdin to the daemon, which reads on when the child is killed.
@@ -59,15 +60,16 @@ async def run(
     deadline_seconds: float,
     stdin: bytes = b"",
     stdout_bytes_max: int = OUTPUT_BYTES_MAX,
+    outlives: bool = False,
 ) -> Output:
     """Runs a short child to its end; any exit status is an answer, not an error.
 
     Raises TransferStalled past the deadline, CommandFailed where the program cannot be started or
-    says more than `stdout_bytes_max`. The child is dead when this returns or raises.
+    says more than `stdout_bytes_max`. The child is dead when this returns or raises; one that
+    `outlives` this process goes on where that is killed.
     """
-    process = await _start(
-        argv, stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL
-    )
+    source = asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL
+    process = await _start(argv, stdin=source, outlives=outlives)
     try:
         async with asyncio.timeout(deadline_seconds):
             stdout, stderr, _ = await asyncio.gather(
@@ -260,11 +262,15 @@ async def _streaming(
 
 
 async def _start(
-    argv: Sequence[str], *, stdin: int, stdout: int = asyncio.subprocess.PIPE
+    argv: Sequence[str],
+    *,
+    stdin: int,
+    stdout: int = asyncio.subprocess.PIPE,
+    outlives: bool = False,
 ) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
-            *_bound_to_parent(argv),
+            *(argv if outlives else _bound_to_parent(argv)),
             stdin=stdin,
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,

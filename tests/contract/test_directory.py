@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import mmap
 import os
+import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -88,8 +90,16 @@ def let_the_clock_tick(path: Path) -> None:
     raise AssertionError("the clock stands")
 
 
-async def test_stores_through_a_mapping_are_seen(pair: Pair) -> None:
-    """A store into a page that is dirty already would move no time of the file."""
+@pytest.fixture
+async def pair_on_disk() -> AsyncIterator[Pair]:
+    with tempfile.TemporaryDirectory(prefix="hoody-", dir="/var/tmp") as directory:
+        yield await make_pair(Path(directory))
+
+
+async def test_stores_through_a_mapping_are_seen(pair_on_disk: Pair) -> None:
+    """A store into a page that is dirty already would move no time of the file; nor would any on
+    a filesystem in memory."""
+    pair = pair_on_disk
     path = pair.live / "big"
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         for number in range(1, 4):

@@ -39,9 +39,10 @@ async def test_arguments_are_not_read_by_a_shell() -> None:
     assert output.stdout == "$HOME; *\n"
 
 
-async def test_a_child_past_its_deadline_is_killed() -> None:
+@pytest.mark.parametrize("outlives", [False, True])
+async def test_a_child_past_its_deadline_is_killed(outlives: bool) -> None:
     with pytest.raises(TransferStalled):
-        await command.run(["sleep", "60"], deadline_seconds=0.1)
+        await command.run(["sleep", "60"], deadline_seconds=0.1, outlives=outlives)
     assert children() == []
 
 
@@ -73,6 +74,8 @@ async def test_a_missing_program_is_told() -> None:
     for program in ("/nowhere/program", "no-such-program"):
         with pytest.raises(CommandFailed):
             await command.run([program], deadline_seconds=10)
+        with pytest.raises(CommandFailed):
+            await command.run([program], deadline_seconds=10, outlives=True)
         with pytest.raises(CommandFailed):
             async with command.reading([program]):
                 pass

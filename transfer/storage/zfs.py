@@ -16,7 +16,7 @@ single read with atime on makes a source look changed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 
 from transfer import command
 from transfer.errors import (
@@ -85,7 +85,8 @@ class ZfsStorage(ZfsTree):
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         async with locked(self._lock_dir, path):
             taken = await self._take(path, name)
-            await self.hold([taken.guid], tag)
+            # Its name is true for as long as the lock is held: who renames takes it too.
+            await self._do_hold(tag, [self._zfs.snapshot_name(taken)])
         return taken
 
     async def _take(self, path: str, name: str) -> Snapshot:
@@ -129,9 +130,11 @@ class ZfsStorage(ZfsTree):
             await self._hold(guids, tag)
 
     async def _hold(self, guids: Sequence[Guid], tag: str) -> None:
-        names = await self._zfs.locate(guids)
-        if names:
-            await self._zfs.do("hold", tag, *names.values(), harmless=["tag already exists"])
+        if guids:
+            await self._do_hold(tag, (await self._zfs.locate(guids)).values())
+
+    async def _do_hold(self, tag: str, names: Iterable[str]) -> None:
+        await self._zfs.do("hold", tag, *names, harmless=["tag already exists"])
 
     async def release(self, guids: Sequence[Guid], tag: str) -> None:
         gone = ["no such tag", "does not exist"]

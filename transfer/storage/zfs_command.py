@@ -69,9 +69,8 @@ class Zfs:
         """These properties of these names, as far as they exist."""
         found: dict[str, dict[str, str]] = {}
         for some in _portions(list(dict.fromkeys(names)), NAMES_PER_COMMAND):
-            output = await self.ask(
-                "get", "-Hp", *options, "-o", "name,property,value", ",".join(keys), *some
-            )
+            argv = ["zfs", "get", "-Hp", *options, "-o", "name,property,value", ",".join(keys)]
+            output = await command.run([*argv, *some], deadline_seconds=ASK_SECONDS, outlives=True)
             if not zfs_text.only_says(output, "does not exist"):
                 raise zfs_text.failure(output)
             found |= zfs_text.rows(output.stdout)

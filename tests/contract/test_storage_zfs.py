@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,9 +122,9 @@ async def test_a_lineage_that_was_seen_costs_two_commands(
     first = await servers.source.lineage(guids)
     asked: list[Sequence[str]] = []
 
-    async def run(argv: Sequence[str], *, deadline_seconds: float) -> command.Output:
+    async def run(argv: Sequence[str], **how: Any) -> command.Output:
         asked.append(argv)
-        return await ran(argv, deadline_seconds=deadline_seconds)
+        return await ran(argv, **how)
 
     ran = command.run
     with monkeypatch.context() as patched:

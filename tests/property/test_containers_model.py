@@ -39,7 +39,6 @@ from tests.engine_world import Place, World
 CONTAINERS_MAX = 4
 PLACES = ("here", "there", "yonder")
 NAMES = ("a", "b", "c")
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 Data = st.DataObject
 OpenWorld = Callable[[Path], Coroutine[Any, Any, World]]
@@ -82,7 +81,7 @@ class Containers(RuleBasedStateMachine):
     def __init__(self, open_world: OpenWorld) -> None:
         super().__init__()
         self._sound = True
-        self._directory = tempfile.TemporaryDirectory(prefix="hoody-model-", dir=MEMORY)
+        self._directory = tempfile.TemporaryDirectory(prefix="hoody-model-")
         self._runner = asyncio.Runner()
         self.twin = Twin(self._runner.run(open_world(Path(self._directory.name))))
 

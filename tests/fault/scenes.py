@@ -61,9 +61,10 @@ class Scene:
 
     async def source(self, number: int) -> str:
         """A container made of such a tree, on the server with this number; with a snapshot, which
-        is not its last state."""
+        is neither its first state nor its last, so that what a job has to do is always the same."""
         server_id = self.cluster.daemons[number].server_id
         container = await self.api.create(await asyncio.to_thread(self.tree), server_id=server_id)
+        await self.write(container)
         await self.api.snapshot(container)
         await self.write(container)
         return container

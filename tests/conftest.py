@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from tests import kernel_zfs
+from tests.kernel_zfs import KERNEL
 from transfer.storage import private_zfs
 
 POOL_BYTES = 256 << 20
-KERNEL = os.environ.get("HOODY_TEST_ZFS") == "kernel"
 ZFS_MISSING = kernel_zfs.available() if KERNEL else private_zfs.available()
 
 SCRATCH = "/dev/shm"

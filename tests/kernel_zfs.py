@@ -11,6 +11,9 @@ from pathlib import Path
 
 from transfer.storage.private_zfs import PrivateZfs
 
+KERNEL = os.environ.get("HOODY_TEST_ZFS") == "kernel"
+"""Whether the tests' ZFS is the kernel's."""
+
 
 def available() -> str | None:
     """None where the module can be used, else the reason why not."""

@@ -31,6 +31,7 @@ class Snapshot:
     `name` is `h-<24 hex>`, unique for ever. `order` grows inside one dataset (on zfs the creation
     transaction); it says nothing across datasets. `holds` counts the storage's own holds.
     `referenced_bytes` is what the state takes, `unique_bytes` what destroying it would free.
+    `written_bytes` is what came since the snapshot before it; None where the storage does not say.
     `inconsistent_files` counts those that were written to all the while they were read; 0 where
     snapshots are atomic.
     """
@@ -42,6 +43,7 @@ class Snapshot:
     referenced_bytes: int = 0
     unique_bytes: int = 0
     holds: int = 0
+    written_bytes: int | None = None
     inconsistent_files: int = 0
 
 
@@ -61,6 +63,7 @@ class Dataset:
     `partial` says that a receive or an apply into it has not ended. `referenced_bytes` is what
     its head takes, `used_bytes` what destroying it with its snapshots would free. `head_differs`
     is False only where the storage knows that the head holds nothing beyond the newest snapshot.
+    `flags` are those of the native streams that it came in; None where it came in none.
     """
 
     path: str
@@ -70,6 +73,7 @@ class Dataset:
     referenced_bytes: int = 0
     used_bytes: int = 0
     head_differs: bool = True
+    flags: str | None = None
 
     @property
     def head(self) -> Snapshot | None:
@@ -136,7 +140,8 @@ class Traits:
     `native` says that increments come as the backend's own streams, else by content diff.
     `reflink`, `xattrs`: whether the filesystem has them. `mtime_ns`: granularity of times.
     `seek_hole`: whether SEEK_HOLE finds the holes of sparse files. `clones_pin`: whether a clone
-    keeps the snapshot that it was made from from being destroyed.
+    keeps the snapshot that it was made from from being destroyed. `sends` and `takes` are the
+    flags of native streams that it can make, and can receive.
     """
 
     kind: str
@@ -146,6 +151,8 @@ class Traits:
     mtime_ns: int = 1
     seek_hole: bool = False
     clones_pin: bool = False
+    sends: str = ""
+    takes: str = ""
 
 
 class StepKind(StrEnum):
@@ -169,7 +176,8 @@ class Step:
     """One send: `snapshot`, of the source's dataset `source`, comes to exist on this server.
 
     `base` is on both servers already (None for a full send). `into` is the mirror to extend, and
-    None where a new one is to be made. `size_bytes` is an estimate for progress.
+    None where a new one is to be made. `size_bytes` is an estimate for progress. `flags` are those
+    of its native stream.
     """
 
     kind: StepKind
@@ -180,6 +188,7 @@ class Step:
     landing: Landing
     into: str | None = None
     size_bytes: int = 0
+    flags: str = ""
 
 
 @dataclass(frozen=True, slots=True)

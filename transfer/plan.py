@@ -163,3 +163,13 @@ def place(step: Step, source: Forest, here: Forest) -> Step:
         return replace(step, landing=Landing.EXTEND, into=dataset.path)
     landing = Landing.NEW if step.kind is StepKind.CONTENT else Landing.BRANCH
     return replace(step, landing=landing, into=None)
+
+
+def flagged(step: Step, here: Forest, flags: str) -> Step:
+    """The step with the flags of its stream: those of the streams that its base came in, for a
+    lineage that came with large blocks is not gone on with without them; else these `flags`."""
+    if step.kind is StepKind.CONTENT:
+        return step
+    below = here.lineage(step.base) if step.base else []
+    known = (here.datasets[snapshot.dataset].flags for snapshot in below)
+    return replace(step, flags=next((came for came in known if came is not None), flags))

@@ -22,7 +22,7 @@ from transfer.errors import (
     VerifyMismatch,
 )
 from transfer.model import Forest, Guid, Plan, Progress, Receipt, Step, StepKind
-from transfer.plan import Here, place, plan
+from transfer.plan import Here, flagged, place, plan
 from transfer.storage.base import Source, Storage
 
 OnProgress = Callable[[Progress], None]
@@ -111,6 +111,7 @@ class Replication:
         self._storage = storage
         self._ledger = ledger
         self._on_progress = on_progress
+        self._flags = ""
         self._held_here: set[Guid] = set()
         self._held_there: set[Guid] = set()
         self._shipped: set[Guid] = set()
@@ -150,6 +151,7 @@ class Replication:
         theirs, ours = await self._source.traits(), await self._storage.traits()
         if theirs.kind != ours.kind:
             raise CannotExpress("the backends differ", source=theirs.kind, target=ours.kind)
+        self._flags = "".join(flag for flag in theirs.sends if flag in ours.takes)
         return ours.native
 
     async def _look(self, source: Forest, full: bool) -> Here:
@@ -192,7 +194,7 @@ class Replication:
             todo = plan(source, [step.snapshot], here, native=step.kind is not StepKind.CONTENT)
             if not todo.steps or todo.steps[0].snapshot != step.snapshot:
                 return None
-            placed = place(todo.steps[0], source, here.forest)
+            placed = flagged(place(todo.steps[0], source, here.forest), here.forest, self._flags)
             path = placed.into or await self._ledger.new_mirror(placed, here.forest)
             return await self._ship(placed, path, here.forest, request.tag)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from transfer.errors import SourceChanged
 from transfer.model import Dataset, Forest, Landing, Snapshot, Step, StepKind
-from transfer.plan import Here, place, plan
+from transfer.plan import Here, flagged, place, plan
 
 
 def dataset(path: str, *guids: str, origin: str | None = None, partial: bool = False) -> Dataset:
@@ -245,3 +247,24 @@ def test_content_diff_never_branches() -> None:
     here = Forest.of([dataset("mirrors/m", "1", "5")])
     placed = place(step_of(source, "2", here, native=False), source, here)
     assert (placed.kind, placed.landing) == (StepKind.CONTENT, Landing.NEW)
+
+
+def flags_of(base: str | None, *here: Dataset, kind: StepKind = StepKind.INCREMENTAL) -> str:
+    step = Step(kind, "containers/p/g", "3", "h-3", base, Landing.NEW)
+    return flagged(step, Forest.of(here), "Le").flags
+
+
+def test_a_stream_has_the_flags_that_both_sides_know() -> None:
+    assert flags_of(None, kind=StepKind.FULL) == "Le"
+    assert flags_of("2", MIRROR) == "Le"
+
+
+def test_a_lineage_goes_on_with_the_flags_that_it_came_with() -> None:
+    root = replace(dataset("mirrors/r", "1"), flags="L")
+    assert flags_of("1", root) == "L"
+    assert flags_of("2", root, dataset("mirrors/m", "2", origin="1")) == "L"
+    assert flags_of("2", root, replace(dataset("mirrors/m", "2", origin="1"), flags="Lec")) == "Lec"
+
+
+def test_a_content_diff_has_no_flags() -> None:
+    assert flags_of("2", replace(MIRROR, flags="L"), kind=StepKind.CONTENT) == ""

@@ -182,6 +182,7 @@ _TEXTS = {
     "dataset": _DATASET,
     "source": _DATASET,
     "into": _DATASET,
+    "flags": re.compile(r"L?e?c?"),
     "snapshot": _GUID,
     "snapshots": _GUID,
     "base": _GUID,

@@ -5,6 +5,8 @@ zfs_stream   pure: the head of a native stream
 zfs_command  running `zfs` under the root: questions, deeds tried again while busy
 zfs_mounts   mounting, unmounting, flushing
 zfs_traits   what the filesystems can do, tried once
+zfs_features what the program and the pool do beyond zfs-fuse
+zfs_send     native streams out, and their size before
 zfs_receive  native streams in, and what is undone when one fails
 zfs_intake   a directory of this machine in
 
@@ -24,7 +26,6 @@ from transfer.errors import (
     DatasetBusy,
     DatasetMissing,
     SnapshotMissing,
-    SourceChanged,
     StorageError,
 )
 from transfer.model import Capacity, Dataset, Forest, Guid, Look, Snapshot, Step, Traits
@@ -32,9 +33,11 @@ from transfer.storage import zfs_text, zfs_traits
 from transfer.storage.base import OnBytes, Unless
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import ASK_SECONDS, Zfs
+from transfer.storage.zfs_features import Features
 from transfer.storage.zfs_intake import ZfsIntake
 from transfer.storage.zfs_mounts import ZfsMounts
 from transfer.storage.zfs_receive import ZfsReceiver
+from transfer.storage.zfs_send import ZfsSender
 from transfer.storage.zfs_stream import EMPTY_STREAM_BYTES
 from transfer.storage.zfs_tree import ZfsTree
 
@@ -49,11 +52,14 @@ _FOLDERS = {
 class ZfsStorage(ZfsTree):
     """A server's storage under one root dataset."""
 
-    def __init__(self, zfs: Zfs, mounts: ZfsMounts, lock_dir: str, traits: Traits) -> None:
+    def __init__(
+        self, zfs: Zfs, mounts: ZfsMounts, lock_dir: str, traits: Traits, features: Features
+    ) -> None:
         self._zfs = zfs
         self._mounts = mounts
         self._lock_dir = lock_dir
         self._traits = traits
+        self._sender = ZfsSender(zfs, features)
         self._receiver = ZfsReceiver(zfs, lock_dir)
         self._intake = ZfsIntake(zfs, mounts)
 
@@ -72,7 +78,9 @@ class ZfsStorage(ZfsTree):
             if zfs.name(folder) not in there:
                 await zfs.do("create", *options, zfs.name(folder), harmless=["already exists"])
         mounts = ZfsMounts(zfs, mount_root)
-        return cls(zfs, mounts, lock_dir, await zfs_traits.detect(zfs, mounts, lock_dir))
+        traits, features = await zfs_traits.detect(zfs, mounts, lock_dir)
+        known = Zfs(root, [zfs_text.WRITTEN] if features.written else [])
+        return cls(known, ZfsMounts(known, mount_root), lock_dir, traits, features)
 
     # What another server may ask.
 
@@ -102,7 +110,11 @@ class ZfsStorage(ZfsTree):
         if output.status != 0 or at == 0:
             return taken
         before = dataset.snapshots[at - 1]
-        if not await self._unchanged(path, f"@{before.name}", name):
+        if taken.written_bytes is None:
+            unchanged = await self._unchanged(path, f"@{before.name}", name)
+        else:
+            unchanged = taken.written_bytes == 0
+        if not unchanged:
             return taken
         await self._zfs.do("destroy", full_name)
         return before
@@ -150,33 +162,10 @@ class ZfsStorage(ZfsTree):
                 return
 
     async def size(self, step: Step) -> int:
-        """zfs-fuse has no `send -n`: for an increment, what the snapshot refers to beyond its
-        base, and what of the base it no longer has; exact where nothing lies between them."""
-        names = await self._zfs.locate([step.snapshot, *([step.base] if step.base else [])])
-        rows = await self._zfs.properties(names.values(), ["referenced", "used"])
-        referenced = int(rows[names[step.snapshot]]["referenced"])
-        if step.base is None:
-            return referenced
-        base = rows[names[step.base]]
-        return max(0, referenced - int(base["referenced"])) + int(base["used"])
+        return await self._sender.size(step)
 
-    async def send(self, step: Step) -> AsyncGenerator[bytes, None]:
-        argv = await self._send_argv(step)
-        async with command.reading(argv) as child:
-            while block := await child.read():
-                yield block
-            output = await child.finish()
-        if output.status != 0:
-            raise zfs_text.failure(output)
-
-    async def _send_argv(self, step: Step) -> list[str]:
-        wanted = [step.snapshot, *([step.base] if step.base else [])]
-        try:
-            names = await self._zfs.locate(wanted)
-        except SnapshotMissing as error:
-            raise SourceChanged("the source lost what is to be sent", **error.evidence) from error
-        base = ["-i", names[step.base]] if step.base else []
-        return ["zfs", "send", *base, names[step.snapshot]]
+    def send(self, step: Step) -> AsyncGenerator[bytes, None]:
+        return self._sender.send(step)
 
     # The whole of the storage.
 

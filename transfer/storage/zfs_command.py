@@ -24,8 +24,10 @@ LOOKS_MAX = 3
 class Zfs:
     """Runs `zfs` under `root`; a *path* is relative to it, a *name* is the full one."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, more_properties: Sequence[str] = ()) -> None:
+        """`more_properties` are those that not every `zfs` has."""
         self.root = root
+        self._asked = (*zfs_text.PROPERTIES, *more_properties)
         # Where a snapshot, and on what a dataset, was seen last; never trusted.
         self._names: dict[Guid, str] = {}
         self._parents: dict[str, str | None] = {}
@@ -80,13 +82,11 @@ class Zfs:
         """These datasets with their snapshots, as far as they exist."""
         names = [self.name(path) for path in paths]
         # -d 1 also shows a dataset's children; ours have none.
-        return await self._forest(
-            await self.properties(names, zfs_text.PROPERTIES, "-r", "-d", "1")
-        )
+        return await self._forest(await self.properties(names, self._asked, "-r", "-d", "1"))
 
     async def everything(self) -> Forest:
         """All datasets under the root."""
-        return await self._forest(await self.properties([self.root], zfs_text.PROPERTIES, "-r"))
+        return await self._forest(await self.properties([self.root], self._asked, "-r"))
 
     async def lineage(self, guids: Sequence[Guid]) -> Forest:
         """The datasets of these snapshots, those of their origins, and so on, as far as they are
@@ -109,7 +109,7 @@ class Zfs:
         rows: dict[str, dict[str, str]] = {}
         asked: set[str] = set()
         while todo := zfs_text.closure(names, self._parents) - asked:
-            rows |= await self.properties(sorted(todo), zfs_text.PROPERTIES, "-r", "-d", "1")
+            rows |= await self.properties(sorted(todo), self._asked, "-r", "-d", "1")
             asked |= todo
             self._parents |= dict.fromkeys(todo) | zfs_text.parents(self.root, rows)
         below = zfs_text.closure(names, self._parents)

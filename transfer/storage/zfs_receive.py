@@ -138,6 +138,8 @@ class ZfsReceiver:
             raise VerifyMismatch(
                 "the clone has another origin", planned=step.base, arrived=dataset.origin
             )
+        if step.flags:
+            await self._zfs.do("set", f"{zfs_text.FLAGS}={step.flags}", self._zfs.name(path))
         await self._know_head(path, arrived)
         await self._zfs.do("inherit", zfs_text.BRANCH_OF, self._zfs.name(path))
         return arrived

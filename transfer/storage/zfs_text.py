@@ -24,10 +24,12 @@ PARTIAL = "hoody:partial"  # a take_in into it has not ended
 BRANCH_OF = "hoody:branch-of"  # the dataset that it was promoted from; unset when it is complete
 HEAD = "hoody:head"  # guid of the snapshot that the unmounted head was last known to equal
 SETTLED = "hoody:settled"  # name of the snapshot that `settle` took
+FLAGS = "hoody:flags"  # of the streams that it came in
+WRITTEN = "written"
 
 PROPERTIES = (
     *("guid", "createtxg", "origin", "used", "referenced", "userrefs"),
-    *(PARTIAL, BRANCH_OF, HEAD, SETTLED),
+    *(PARTIAL, BRANCH_OF, HEAD, SETTLED, FLAGS),
 )
 _PATH = re.compile(r"(mirrors|images)/[^/@]+|containers/[^/@]+/[^/@]+")
 
@@ -109,6 +111,7 @@ def _snapshot(root: str, parent: str, short: str, row: Mapping[str, str]) -> Sna
         referenced_bytes=int(row["referenced"]),
         unique_bytes=int(row["used"]),
         holds=int(row["userrefs"]),
+        written_bytes=int(row[WRITTEN]) if WRITTEN in row else None,
     )
 
 
@@ -124,6 +127,7 @@ def _dataset(
         referenced_bytes=int(row["referenced"]),
         used_bytes=int(row["used"]),
         head_differs=newest is None or row[HEAD] != newest,
+        flags=None if row[FLAGS] == "-" else row[FLAGS],
     )
 
 
@@ -160,6 +164,11 @@ def passes(error: TransferError) -> bool:
     """Whether the command may succeed in a moment: zfs-fuse goes on with an unmount after it has
     returned, and calls that busy, or an I/O error where a rollback comes in between."""
     return isinstance(error, DatasetBusy) and re.search(r"busy|I/O", error.message) is not None
+
+
+def estimated_bytes(text: str) -> int:
+    """The size in the output of `zfs send -nvP`. Raises ValueError."""
+    return int(text.rsplit("size\t", 1)[-1].split(maxsplit=1)[0])
 
 
 def only_says(output: Output, *harmless: str) -> bool:

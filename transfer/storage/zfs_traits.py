@@ -1,16 +1,18 @@
-"""What the filesystems under a ZFS root can do: tried once on a dataset made for it, and kept
-as a property of the root for as long as the same driver runs."""
+"""What ZFS under a root can do: tried once on a dataset made for it, and kept as a property of
+the root for as long as the same driver and the same program run."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import os
+import shutil
 from dataclasses import replace
 
 from transfer.model import Traits
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
+from transfer.storage.zfs_features import Features, taken_by_pool, try_out
 from transfer.storage.zfs_mounts import ZfsMounts
 
 TRAITS = "hoody:traits"
@@ -19,19 +21,21 @@ _ODD_TIME_NS = 1_000_000_123_456_789
 _HOLE_BYTES = 8 << 20
 
 
-async def detect(zfs: Zfs, mounts: ZfsMounts, lock_dir: str) -> Traits:
-    """The traits of the root's filesystems."""
+async def detect(zfs: Zfs, mounts: ZfsMounts, lock_dir: str) -> tuple[Traits, Features]:
+    """The traits of the root's filesystems, and what the program does for them."""
     async with locked(lock_dir, "traits"):
         driver = _driver()
         known = (await zfs.properties([zfs.root], [TRAITS]))[zfs.root][TRAITS]
         if known.startswith(driver + " "):
-            return _parse(known)
-        traits = await _probe(zfs, mounts)
-        await zfs.do("set", f"{TRAITS}={_text(driver, traits)}", zfs.root)
-        return traits
+            traits, features = _parse(known)
+        else:
+            traits, features = await _probe(zfs, mounts)
+            await zfs.do("set", f"{TRAITS}={_text(driver, traits, features)}", zfs.root)
+    takes = await taken_by_pool(zfs.root)  # a pool may be upgraded at any time
+    return replace(traits, sends=features.flags, takes=takes), features
 
 
-async def _probe(zfs: Zfs, mounts: ZfsMounts) -> Traits:
+async def _probe(zfs: Zfs, mounts: ZfsMounts) -> tuple[Traits, Features]:
     path = "probe/traits"
     directory = mounts.rootfs(path)
     options = ["-o", "canmount=noauto", "-o", f"mountpoint={directory}"]
@@ -39,7 +43,10 @@ async def _probe(zfs: Zfs, mounts: ZfsMounts) -> Traits:
     await zfs.do("create", "-p", *options, zfs.name(path), harmless=["already exists"])
     try:
         await mounts.mount(path)
-        return await asyncio.to_thread(_try_out, os.path.join(directory, "file"))
+        traits = await asyncio.to_thread(_try_out, os.path.join(directory, "file"))
+        snapshot_name = f"{zfs.name(path)}@probe"
+        await zfs.do("snapshot", snapshot_name, harmless=["already exists"])
+        return traits, await try_out(zfs, snapshot_name)
     finally:
         await mounts.unmount(path)
         await zfs.do("destroy", "-r", zfs.name("probe"))
@@ -72,21 +79,24 @@ def _has_xattrs(descriptor: int) -> bool:
 
 
 def _driver() -> str:
-    """The version of the kernel's module, `fuse` where ZFS runs in user space."""
+    """The version of the kernel's module, `fuse` where ZFS runs in user space, and the program's
+    date."""
     try:
         with open(_MODULE_VERSION, encoding="ascii") as version:
-            return version.read().strip().replace(" ", "-")
+            module = version.read().strip().replace(" ", "-")
     except FileNotFoundError:
-        return "fuse"
+        module = "fuse"
+    program = shutil.which("zfs")
+    return f"{module}/{os.stat(program).st_mtime_ns if program else 0}"
 
 
-def _text(driver: str, traits: Traits) -> str:
-    return f"{driver} {traits.mtime_ns} {int(traits.xattrs)} {int(traits.seek_hole)}"
+def _text(driver: str, traits: Traits, features: Features) -> str:
+    return f"{driver} {traits.mtime_ns} {int(traits.xattrs)} {int(traits.seek_hole)} {features}"
 
 
-def _parse(text: str) -> Traits:
-    _, mtime_ns, xattrs, seek_hole = text.split(" ")
-    return Traits(
+def _parse(text: str) -> tuple[Traits, Features]:
+    _, mtime_ns, xattrs, seek_hole, features = text.split(" ")
+    traits = Traits(
         kind="zfs",
         native=True,
         clones_pin=True,
@@ -94,3 +104,4 @@ def _parse(text: str) -> Traits:
         xattrs=xattrs == "1",
         seek_hole=seek_hole == "1",
     )
+    return traits, Features.parse(features)

@@ -120,3 +120,10 @@ def test_the_head_of_a_stream(order: str) -> None:
     for bad in (start[:-1], b"\0" * RECORD_BYTES, b""):
         with pytest.raises(StreamCorrupt):
             stream_head(bad)
+
+
+def test_the_estimated_size() -> None:
+    said = "incremental\th-1\ttank/x@h-2\t1024\nsize\t1024\n"
+    assert zfs_text.estimated_bytes(said) == 1024
+    with pytest.raises(CommandFailed):
+        zfs_text.estimated_bytes("full\ttank/x@h-2\n")

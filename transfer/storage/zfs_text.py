@@ -167,8 +167,11 @@ def passes(error: TransferError) -> bool:
 
 
 def estimated_bytes(text: str) -> int:
-    """The size in the output of `zfs send -nvP`. Raises ValueError."""
-    return int(text.rsplit("size\t", 1)[-1].split(maxsplit=1)[0])
+    """The size in the output of `zfs send -nvP`. Raises CommandFailed where there is none."""
+    found = re.search(r"^size\t(\d+)$", text, re.MULTILINE)
+    if found is None:
+        raise CommandFailed("zfs send tells no size", stdout=text)
+    return int(found[1])
 
 
 def only_says(output: Output, *harmless: str) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from transfer import command
+from transfer.storage import zfs_text
 from transfer.storage.zfs_command import ASK_SECONDS, Zfs
 
 FLAGS = "Lec"
@@ -45,12 +46,12 @@ async def try_out(zfs: Zfs, snapshot_name: str) -> Features:
         return (await zfs.ask(*arguments, snapshot_name)).status == 0
 
     if not await works("send", "-nvP"):
-        return Features(written=await works("get", "written"))
+        return Features(written=await works("get", zfs_text.WRITTEN))
     all_known = await works("send", "-nvP", f"-{FLAGS}")
     flags = (
         FLAGS if all_known else [flag for flag in FLAGS if await works("send", "-nvP", f"-{flag}")]
     )
-    return Features("".join(flags), estimates=True, written=await works("get", "written"))
+    return Features("".join(flags), estimates=True, written=await works("get", zfs_text.WRITTEN))
 
 
 async def taken_by_pool(root: str) -> str:

@@ -11,6 +11,7 @@ from daemon.model import JobType
 from tests.acceptance import trees
 from tests.acceptance.api import Api, Json, Refused, refuses
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.space import gone
 
 EXPIRY_DAYS = 0.2 / 86_400
 
@@ -60,13 +61,17 @@ class Scene:
         return made
 
     async def source(self, number: int) -> str:
-        """A container made of such a tree, on the server with this number; with a snapshot, which
-        is neither its first state nor its last, so that what a job has to do is always the same."""
-        server_id = self.cluster.daemons[number].server_id
-        container = await self.api.create(await asyncio.to_thread(self.tree), server_id=server_id)
+        """A container made of such a tree, on the server with this number. What a job has to do
+        with it is always the same: it has a snapshot, which is neither its first state nor its
+        last, and what was taken in for it is collected, where the backend lets it."""
+        daemon = self.cluster.daemons[number]
+        tree = await asyncio.to_thread(self.tree)
+        container = await self.api.create(tree, server_id=daemon.server_id)
         await self.write(container)
         await self.api.snapshot(container)
         await self.write(container)
+        if not self.cluster.zfs:
+            await gone(daemon, (await self.api.storage(container))["origin_guid"])
         return container
 
     async def write(self, container: str) -> None:

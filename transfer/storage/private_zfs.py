@@ -47,6 +47,9 @@ def enter_namespace() -> None:
     for place in _FIXED_PLACES:
         os.makedirs(place, exist_ok=True)
         _do("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place)
+    # zfs-fuse's commands drop the caches of the whole machine, after many a change; and a daemon
+    # of another namespace then has to answer for its mounts while it may be waiting itself.
+    _do("mount", "--bind", os.devnull, "/proc/sys/vm/drop_caches")
 
 
 class PrivateZfs:

@@ -124,7 +124,7 @@ class CatalogueGate:
         if isinstance(request, StreamRequest | GetTreeRoot):
             allowed = up_to(reach, points)
         else:
-            allowed = {snapshot.guid for snapshot in reach.snapshots()}
+            allowed = {point.guid for dataset in reach for point in dataset.points}
         strange = set(request.guids) - allowed
         if not strange:
             return
@@ -136,7 +136,7 @@ class CatalogueGate:
 
 
 def up_to(forest: Forest, points: Iterable[Guid]) -> set[Guid]:
-    """The lineages of all these snapshots."""
+    """The lineages of all these snapshots, with what has left a bookmark of it."""
     index = {snapshot.guid: snapshot for snapshot in forest.snapshots()}
     newest: dict[str, int] = {}
     for point in points:
@@ -146,7 +146,12 @@ def up_to(forest: Forest, points: Iterable[Guid]) -> set[Guid]:
             newest[snapshot.dataset] = max(snapshot.order, known or 0)
             # Whoever came by here before has gone on to the root.
             at = forest.datasets[snapshot.dataset].origin if known is None else None
-    return {one.guid for one in index.values() if one.order <= newest.get(one.dataset, -1)}
+    return {
+        point.guid
+        for dataset in forest
+        for point in dataset.points
+        if point.order <= newest.get(dataset.path, -1)
+    }
 
 
 async def _named(tx: Tx, source: Container, job: Job) -> set[Guid]:

@@ -12,6 +12,8 @@ TransferError
 ├── SourcePathInvalid          SOURCE_PATH_INVALID
 ├── VerifyMismatch             VERIFY_MISMATCH
 ├── CannotExpress              STRATEGY_UNAVAILABLE
+├── EncryptionMismatch         ENCRYPTION_MISMATCH
+├── KeyUnavailable             ENCRYPTION_KEY_UNAVAILABLE
 └── StorageError               STORAGE_ERROR
     ├── CommandFailed          STORAGE_ERROR               retryable
     ├── DatasetBusy            DATASET_BUSY                retryable
@@ -107,6 +109,18 @@ class CannotExpress(TransferError):
     """The backends at hand cannot serve what was asked for."""
 
     code = "STRATEGY_UNAVAILABLE"
+
+
+class EncryptionMismatch(TransferError):
+    """One side of a lineage came encrypted and the other did not: no increment joins them."""
+
+    code = "ENCRYPTION_MISMATCH"
+
+
+class KeyUnavailable(TransferError):
+    """The key of an encrypted dataset is not loaded on the server that has to mount it."""
+
+    code = "ENCRYPTION_KEY_UNAVAILABLE"
 
 
 class StorageError(TransferError):

@@ -14,6 +14,10 @@ from enum import StrEnum
 from functools import cached_property
 
 Guid = str
+Settings = tuple[tuple[str, str], ...]
+
+RAW = "w"
+"""The flag of native streams that carry encrypted blocks as they are."""
 
 _ID = "[0-9a-f]{24}"
 _OURS = re.compile(rf"containers(/{_ID}(/{_ID})?)?|(mirrors|images)(/{_ID})?")
@@ -31,6 +35,7 @@ class Snapshot:
     `name` is `h-<24 hex>`, unique for ever. `order` grows inside one dataset (on zfs the creation
     transaction); it says nothing across datasets. `holds` counts the storage's own holds.
     `referenced_bytes` is what the state takes, `unique_bytes` what destroying it would free.
+    `clones` counts the datasets that were made from it, None where the storage does not say.
     `written_bytes` is what came since the snapshot before it; None where the storage does not say.
     `inconsistent_files` counts those that were written to all the while they were read; 0 where
     snapshots are atomic.
@@ -43,8 +48,19 @@ class Snapshot:
     referenced_bytes: int = 0
     unique_bytes: int = 0
     holds: int = 0
+    clones: int | None = None
     written_bytes: int | None = None
     inconsistent_files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """What is left of a snapshot that an increment can still go from, on the sending side alone.
+    `guid`, `name` and `order` are the snapshot's."""
+
+    guid: Guid
+    name: str
+    order: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +79,10 @@ class Dataset:
     `partial` says that a receive or an apply into it has not ended. `referenced_bytes` is what
     its head takes, `used_bytes` what destroying it with its snapshots would free. `head_differs`
     is False only where the storage knows that the head holds nothing beyond the newest snapshot.
-    `flags` are those of the native streams that it came in; None where it came in none.
+    `flags` are those of the native streams that it came in; None where it came in none. `token`
+    is that of a receive into it that was cut and can be gone on with. `encrypted`: its blocks are;
+    `locked`: without a key that is not loaded it cannot be mounted. `settings` are the backend's
+    properties that it was given and that go with it wherever it goes.
     """
 
     path: str
@@ -74,6 +93,22 @@ class Dataset:
     used_bytes: int = 0
     head_differs: bool = True
     flags: str | None = None
+    token: str | None = None
+    encrypted: bool = False
+    locked: bool = False
+    settings: Settings = ()
+    bookmarks: tuple[Bookmark, ...] = ()
+
+    @property
+    def remains(self) -> tuple[Bookmark, ...]:
+        """The bookmarks of snapshots that are gone."""
+        guids = {snapshot.guid for snapshot in self.snapshots}
+        return tuple(mark for mark in self.bookmarks if mark.guid not in guids)
+
+    @property
+    def points(self) -> tuple[Snapshot | Bookmark, ...]:
+        """What an increment can go from, oldest first: its snapshots, and what others left."""
+        return tuple(sorted([*self.snapshots, *self.remains], key=lambda point: point.order))
 
     @property
     def head(self) -> Snapshot | None:
@@ -141,7 +176,11 @@ class Traits:
     `reflink`, `xattrs`: whether the filesystem has them. `mtime_ns`: granularity of times.
     `seek_hole`: whether SEEK_HOLE finds the holes of sparse files. `clones_pin`: whether a clone
     keeps the snapshot that it was made from from being destroyed. `sends` and `takes` are the
-    flags of native streams that it can make, and can receive.
+    flags of native streams that it can make, and can receive. `resumes`: it can go on with a
+    stream that was cut. `branches`: a native increment may come from any ancestor, and become a
+    clone of any base. `unlocks`: it has a key for encrypted datasets that come from elsewhere.
+    `bookmarks`: a snapshot leaves one behind when it is destroyed. `runs`: one stream may carry
+    several snapshots.
     """
 
     kind: str
@@ -153,6 +192,11 @@ class Traits:
     clones_pin: bool = False
     sends: str = ""
     takes: str = ""
+    resumes: bool = False
+    branches: bool = False
+    unlocks: bool = False
+    bookmarks: bool = False
+    runs: bool = False
 
 
 class StepKind(StrEnum):
@@ -173,11 +217,13 @@ class Landing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One send: `snapshot`, of the source's dataset `source`, comes to exist on this server.
+    """One send: `snapshot`, of the source's dataset `source`, comes to exist on this server, and
+    with it the `run` of all snapshots between it and its base, oldest first.
 
     `base` is on both servers already (None for a full send). `into` is the mirror to extend, and
     None where a new one is to be made. `size_bytes` is an estimate for progress. `flags` are those
-    of its native stream.
+    of its native stream; with a `token` only what is missing of that is sent. `settings` are those
+    of the source's dataset.
     """
 
     kind: StepKind
@@ -189,6 +235,14 @@ class Step:
     into: str | None = None
     size_bytes: int = 0
     flags: str = ""
+    token: str | None = None
+    settings: Settings = ()
+    run: tuple[Guid, ...] = ()
+
+    @property
+    def makes(self) -> tuple[Guid, ...]:
+        """All snapshots that come with it, oldest first."""
+        return (*self.run, self.snapshot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +259,7 @@ class Plan:
     @property
     def guids(self) -> frozenset[Guid]:
         """Every snapshot that the plan reads on the source."""
-        read = {step.snapshot for step in self.steps}
+        read = {guid for step in self.steps for guid in step.makes}
         return frozenset(read | {step.base for step in self.steps if step.base})
 
 

@@ -9,7 +9,7 @@ to know, it tells a `Ledger`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,12 +17,13 @@ from typing import Protocol
 from transfer.errors import (
     CannotExpress,
     InsufficientStorage,
+    KeyUnavailable,
     SnapshotMissing,
     SourceChanged,
     VerifyMismatch,
 )
 from transfer.model import Forest, Guid, Plan, Progress, Receipt, Step, StepKind
-from transfer.plan import Here, flagged, place, plan
+from transfer.plan import Here, flagged, locked, place, plan
 from transfer.storage.base import Source, Storage
 
 OnProgress = Callable[[Progress], None]
@@ -74,6 +75,18 @@ class Request:
     reserve_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Together:
+    """What the two storages can do with each other; see Traits."""
+
+    native: bool = False
+    flags: str = ""
+    resumes: bool = False
+    unlocks: bool = False
+    branches: bool = False
+    runs: bool = False
+
+
 @dataclass
 class Outcome:
     """What ensure did: the receipts of the shipped steps, the source as it was planned on, the
@@ -111,7 +124,7 @@ class Replication:
         self._storage = storage
         self._ledger = ledger
         self._on_progress = on_progress
-        self._flags = ""
+        self._together = Together()
         self._held_here: set[Guid] = set()
         self._held_there: set[Guid] = set()
         self._shipped: set[Guid] = set()
@@ -123,14 +136,14 @@ class Replication:
 
         Raises what the source and the storage raise; SourceChanged where planning afresh helps.
         """
-        native = await self._native()
+        await self._agree()
         outcome = Outcome(held=set(request.wanted))
         planned = False
         for _ in range(ROUNDS_MAX):
             began = time.monotonic()
             source = outcome.source = await self._source.lineage(request.wanted)
             here = await self._look(source, request.full)
-            todo = plan(source, request.wanted, here, native=native)
+            todo = self._plan(source, request.wanted, here)
             outcome.plan_seconds += time.monotonic() - began
             try:
                 await self._hold(request.tag, outcome.held | todo.guids, source, here.forest)
@@ -140,19 +153,29 @@ class Replication:
             if not todo.steps:
                 return outcome
             if not planned:
-                await self._reckon(todo, request.reserve_bytes)
+                await self._admit(todo, source, here.forest, request.reserve_bytes)
                 planned = True
             receipt = await self._take_turn(todo.steps[0], source, request)
             if receipt is not None:
                 outcome.receipts.append(receipt)
         raise SourceChanged("the plan does not converge", rounds=ROUNDS_MAX)
 
-    async def _native(self) -> bool:
+    async def _agree(self) -> None:
         theirs, ours = await self._source.traits(), await self._storage.traits()
         if theirs.kind != ours.kind:
             raise CannotExpress("the backends differ", source=theirs.kind, target=ours.kind)
-        self._flags = "".join(flag for flag in theirs.sends if flag in ours.takes)
-        return ours.native
+        self._together = Together(
+            native=ours.native,
+            flags="".join(flag for flag in theirs.sends if flag in ours.takes),
+            resumes=theirs.resumes,
+            unlocks=ours.unlocks,
+            branches=theirs.branches and ours.branches,
+            runs=theirs.runs and ours.runs,
+        )
+
+    def _plan(self, source: Forest, wanted: Sequence[Guid], here: Here) -> Plan:
+        can = self._together
+        return plan(source, wanted, here, native=can.native, branches=can.branches, runs=can.runs)
 
     async def _look(self, source: Forest, full: bool) -> Here:
         mirrors = await self._ledger.mirrors(source)
@@ -174,9 +197,15 @@ class Replication:
             await self._source.hold(sorted(theirs), tag)
             self._held_there |= theirs
 
-    async def _reckon(self, todo: Plan, reserve_bytes: int) -> None:
-        """The total for progress, and whether there is room: before the first byte moves."""
-        self._total_bytes = sum([await self._source.size(step) for step in todo.steps])
+    async def _admit(self, todo: Plan, source: Forest, here: Forest, reserve_bytes: int) -> None:
+        """What must be so before the first byte moves: what comes can be mounted, and there is
+        room for it. Its size is the total for progress."""
+        closed = locked(todo, source, here)
+        if closed and not self._together.unlocks:
+            raise KeyUnavailable("the key of what is encrypted is not on this server", guids=closed)
+
+        steps = [flagged(step, source, here, self._together.flags) for step in todo.steps]
+        self._total_bytes = sum([await self._source.size(step) for step in steps])
         room = await self._storage.capacity()
         if room.available_bytes < self._total_bytes + reserve_bytes:
             raise InsufficientStorage(
@@ -191,10 +220,15 @@ class Replication:
         it reads on the source is held and as it was, so only this side is looked at again."""
         async with self._ledger.turn(step):
             here = await self._look(source, request.full)
-            todo = plan(source, [step.snapshot], here, native=step.kind is not StepKind.CONTENT)
+            todo = self._plan(source, step.makes, here)
             if not todo.steps or todo.steps[0].snapshot != step.snapshot:
                 return None
-            placed = flagged(place(todo.steps[0], source, here.forest), here.forest, self._flags)
+            placed = place(todo.steps[0], source, here.forest)
+            if placed.run and placed.into is None:
+                # Only one snapshot makes a dataset; the rest of the run goes on top of it.
+                first = self._plan(source, step.makes[:1], here).steps[0]
+                placed = place(first, source, here.forest)
+            placed = flagged(placed, source, here.forest, self._together.flags)
             path = placed.into or await self._ledger.new_mirror(placed, here.forest)
             return await self._ship(placed, path, here.forest, request.tag)
 
@@ -204,15 +238,33 @@ class Replication:
         if step.kind is StepKind.CONTENT:
             snapshot = await self._storage.apply(step, path, self._source, self._moved)
         else:
+            step = await self._resumed(step, path)
             async with aclosing(self._counted(step)) as blocks:
                 snapshot = await self._storage.receive(step, path, blocks)
         if snapshot.guid != step.snapshot:
             raise VerifyMismatch("another snapshot arrived", wanted=step.snapshot)
-        await self._storage.hold([snapshot.guid], tag)
-        self._held_here.add(snapshot.guid)
-        self._shipped.add(snapshot.guid)
+        await self._storage.hold(step.makes, tag)
+        self._held_here.update(step.makes)
+        self._shipped.update(step.makes)
         await self._ledger.landed(step, path)
         return Receipt(step, snapshot, self._done_bytes - before)
+
+    async def _resumed(self, step: Step, path: str) -> Step:
+        """The step, to be gone on with where an earlier attempt was cut and the source can."""
+        resumed = await self._storage.resume_point(step, path)
+        if resumed is None:
+            return step
+        if self._together.resumes and await self._fits(resumed):
+            return resumed
+        await self._storage.discard(path)
+        return step
+
+    async def _fits(self, resumed: Step) -> bool:
+        try:
+            await self._source.size(resumed)
+        except SourceChanged:
+            return False
+        return True
 
     async def _counted(self, step: Step) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._source.send(step)) as blocks:

@@ -122,6 +122,7 @@ def _steps(outcome: Outcome) -> list[Json]:
             "kind": str(receipt.step.kind),
             "landing": str(receipt.step.landing),
             "snapshot": receipt.step.snapshot,
+            "snapshots": len(receipt.step.makes),
             "base": receipt.step.base,
             "bytes_logical": receipt.logical_bytes,
         }

@@ -51,10 +51,17 @@ class Collector:
         self._storage = storage
         self._server_id = server_id
         self._rules = rules
+        self._marked: frozenset[Guid] = frozenset()
 
     async def run(self, now: datetime) -> list[Deed]:
         """One round; returns what was done."""
-        await letting_go.bases(self._db, self._server_id, now - self._rules.base_ttl)
+        traits = await self._storage.traits()
+        self._marked = await letting_go.bases(
+            self._db,
+            self._server_id,
+            now - self._rules.base_ttl,
+            bookmarks=traits.bookmarks,
+        )
         left = await letting_go.left_over(self._db, self._server_id)
         forest = _ours(await self._storage.forest())
         if await letting_go.holds(self._db, self._storage, left, forest):
@@ -67,6 +74,7 @@ class Collector:
         ripe = await self._ripe(todo, inventory, now)
         done = [deed for deed in ripe if await self._do(deed, inventory)]
         await letting_go.rows(self._db, left, _without(forest, done))
+        await self._drop_bookmarks(_without(forest, done))
         await sizes.note(self._db, self._server_id, forest)
         return done
 
@@ -103,7 +111,7 @@ class Collector:
         """The snapshots that bases, lists and the jobs of all servers name; and of a source and
         its copy on this server the state that the copy last took, which is to both what a base
         is to two servers: by it an unchanged source is known."""
-        guids = {base.guid for base in await bases.held_by(tx, self._server_id)}
+        guids = {base.guid for base in await bases.held_by(tx, self._server_id)} - self._marked
         ours = await containers.on_server(tx, self._server_id)
         sources = {container.id for container in ours}
         guids |= {c.taken_guid for c in ours if c.taken_guid and c.source_container_id in sources}
@@ -200,6 +208,15 @@ class Collector:
             raise
         async with self._db.write() as tx:
             await datasets.delete(tx, row.id)
+
+    async def _drop_bookmarks(self, forest: Forest) -> None:
+        """Of snapshots that are gone and no base. What still has its snapshot may become one."""
+        async with self._db.read() as tx:
+            kept = {base.guid for base in await bases.held_by(tx, self._server_id)}
+        for dataset in forest:
+            for mark in dataset.remains:
+                if mark.guid not in kept and _OURS.fullmatch(mark.name):
+                    await self._storage.destroy_bookmark(dataset.path, mark.guid)
 
     async def _note(self, row: DatasetRow, **columns: bool) -> None:
         async with self._db.write() as tx:

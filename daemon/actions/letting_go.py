@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from daemon.model import Base, hold_tag
+from daemon.model import Base, Container, hold_tag
 from daemon.store import bases as base_rows
 from daemon.store import containers, datasets, holdings, jobs, servers, snapshots
 from daemon.store.database import Database, Tx
@@ -14,23 +14,37 @@ from transfer.model import Forest, Guid
 from transfer.storage.base import Storage
 
 
-async def bases(db: Database, server_id: str, silent_since: datetime) -> None:
+async def bases(
+    db: Database, server_id: str, silent_since: datetime, *, bookmarks: bool
+) -> frozenset[Guid]:
     """Drops the bases that this server holds for a pair of servers of which neither has a copy
-    of the source any more, or for a peer that was silent for too long."""
+    of the source any more, or for a peer that was silent for too long.
+
+    Where snapshots leave `bookmarks`, what is kept for a silent peer that pulls from here is not
+    dropped: returned are the snapshots of which a bookmark is enough from now on.
+    """
+    silent: set[Guid] = set()
+    needed: set[Guid] = set()
     async with db.write() as tx:
         for base in await base_rows.held_by(tx, server_id):
-            if not await _of_use(tx, base, silent_since):
+            source = await containers.get(tx, base.source_container_id)
+            peer = await servers.get(tx, base.peer)
+            if source is None or peer is None or not await _has_a_copy(tx, base, source):
                 await base_rows.drop(tx, base.source_container_id, base.holder, base.peer)
+            elif (peer.last_heartbeat_at or peer.created_at) >= silent_since:
+                needed.add(base.guid)
+            elif bookmarks and source.server_id == server_id:
+                silent.add(base.guid)
+            else:
+                await base_rows.drop(tx, base.source_container_id, base.holder, base.peer)
+    return frozenset(silent - needed)
 
 
-async def _of_use(tx: Tx, base: Base, silent_since: datetime) -> bool:
-    peer = await servers.get(tx, base.peer)
-    if peer is None or (peer.last_heartbeat_at or peer.created_at) < silent_since:
-        return False
-    source = await containers.get(tx, base.source_container_id)
-    copies = await containers.copies_of(tx, base.source_container_id)
-    pullers = {base.holder, base.peer} - {source.server_id if source else ""}
-    return source is not None and any(copy.server_id in pullers for copy in copies)
+async def _has_a_copy(tx: Tx, base: Base, source: Container) -> bool:
+    """Whether one of the two servers has a copy that it pulls from the other."""
+    copies = await containers.copies_of(tx, source.id)
+    pullers = {base.holder, base.peer} - {source.server_id}
+    return any(copy.server_id in pullers for copy in copies)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given
@@ -28,7 +29,19 @@ def forests(draw: st.DrawFn) -> Forest:
         ]
         made += snapshots
         datasets.append(Dataset(path, origin, tuple(snapshots)))
-    return Forest.of(draw(st.permutations(datasets)))
+    origins = Counter(dataset.origin for dataset in datasets)
+    strangers = draw(st.integers(0, 1))  # a container that is not in question stands on it too
+    counted = [
+        replace(
+            dataset,
+            snapshots=tuple(
+                replace(one, clones=origins[one.guid] + (strangers if int(one.guid) % 3 else 0))
+                for one in dataset.snapshots
+            ),
+        )
+        for dataset in datasets
+    ]
+    return Forest.of(draw(st.permutations(counted)))
 
 
 class Target:
@@ -39,6 +52,14 @@ class Target:
         self.forest = forest
 
     def receive(self, step: Step, source: Forest) -> None:
+        """A run is its increments, one after the other, each where the one before was."""
+        base = step.base
+        for guid in step.makes:
+            one = replace(step, snapshot=guid, base=base, run=())
+            self._receive(place(one, source, self.forest) if step.run else step, source)
+            base = guid
+
+    def _receive(self, step: Step, source: Forest) -> None:
         arrived = source.find(step.snapshot)
         assert arrived is not None
         assert self.forest.find(step.snapshot) is None, "a guid exists once on a server"
@@ -71,18 +92,19 @@ def carry_out(steps: tuple[Step, ...], source: Forest, target: Target) -> None:
 def test_every_plan_can_be_carried_out_and_brings_all_that_is_wanted(
     data: st.DataObject, source: Forest
 ) -> None:
-    target = Target(Forest())
+    target, branches, runs = Target(Forest()), data.draw(st.booleans()), data.draw(st.booleans())
     for _ in range(data.draw(st.integers(1, 4))):
         wanted = some_of(data, source)
         before = {snapshot.guid for snapshot in target.forest.snapshots()}
-        steps = plan(source, wanted, Here(target.forest), native=True).steps
-        shipped = [step.snapshot for step in steps]
+        here = Here(target.forest)
+        steps = plan(source, wanted, here, native=True, branches=branches, runs=runs).steps
+        shipped = [guid for step in steps for guid in step.makes]
         assert len(shipped) == len(set(shipped)), "nothing is shipped twice"
         assert not set(shipped) & before
         carry_out(steps, source, target)
-        here = {snapshot.guid for snapshot in target.forest.snapshots()}
-        assert set(wanted) <= here
-        assert plan(source, wanted, Here(target.forest), native=True).steps == ()
+        assert set(wanted) <= {snapshot.guid for snapshot in target.forest.snapshots()}
+        here = Here(target.forest)
+        assert plan(source, wanted, here, native=True, branches=branches).steps == ()
 
 
 @given(st.data(), forests())
@@ -90,23 +112,24 @@ def test_a_plan_that_is_made_anew_after_each_step_is_the_same_plan(
     data: st.DataObject, source: Forest
 ) -> None:
     """As replication does; also where nothing that was here before may be a base."""
-    full = data.draw(st.booleans())
+    full, branches, runs = (data.draw(st.booleans()) for _ in range(3))
     target, shipped = Target(Forest()), set[str]()
     carry_out(
         plan(source, some_of(data, source), Here(Forest()), native=True).steps, source, target
     )
     wanted = some_of(data, source)
 
-    def here() -> Here:
-        return Here(target.forest, bases=frozenset(shipped) if full else None)
+    def steps(*guids: str) -> tuple[Step, ...]:
+        here = Here(target.forest, bases=frozenset(shipped) if full else None)
+        return plan(source, guids, here, native=True, branches=branches, runs=runs).steps
 
-    expected = plan(source, wanted, here(), native=True).steps
-    for step in expected:
-        again = plan(source, wanted, here(), native=True).steps
+    for step in steps(*wanted):
+        again = steps(*wanted)
         assert again[0] == step
+        assert steps(*step.makes) == (step,)
         carry_out(again[:1], source, target)
-        shipped.add(step.snapshot)
-    assert plan(source, wanted, here(), native=True).steps == ()
+        shipped.update(step.makes)
+    assert steps(*wanted) == ()
     assert set(wanted) <= {snapshot.guid for snapshot in target.forest.snapshots()}
 
 
@@ -119,6 +142,21 @@ def test_the_base_is_the_nearest_that_is_here(data: st.DataObject, source: Fores
         at = [snapshot.guid for snapshot in dataset.snapshots].index(step.snapshot)
         older = [one.guid for one in dataset.snapshots[:at] if one.guid in have]
         assert step.base == (older[-1] if older else dataset.origin)
+        have.append(step.snapshot)
+
+
+@given(st.data(), forests())
+def test_with_branches_only_levels_that_are_shared_come_along(
+    data: st.DataObject, source: Forest
+) -> None:
+    """And each stream starts from the nearest ancestor that is here by then."""
+    wanted, have = some_of(data, source), list[str]()
+    for step in plan(source, wanted, Here(Forest()), native=True, branches=True).steps:
+        snapshot = source.find(step.snapshot)
+        assert snapshot is not None
+        assert step.snapshot in wanted or (snapshot.clones or 0) > 1
+        lineage = [one.guid for one in source.lineage(step.snapshot)[1:]]
+        assert step.base == next((guid for guid in lineage if guid in have), None)
         have.append(step.snapshot)
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from transfer.errors import SourceChanged
-from transfer.model import Dataset, Forest, Landing, Snapshot, Step, StepKind
-from transfer.plan import Here, flagged, place, plan
+from transfer.errors import CannotExpress, EncryptionMismatch, SourceChanged
+from transfer.model import Bookmark, Dataset, Forest, Landing, Snapshot, Step, StepKind
+from transfer.plan import Here, flagged, locked, place, plan
 
 
 def dataset(path: str, *guids: str, origin: str | None = None, partial: bool = False) -> Dataset:
@@ -249,9 +249,16 @@ def test_content_diff_never_branches() -> None:
     assert (placed.kind, placed.landing) == (StepKind.CONTENT, Landing.NEW)
 
 
-def flags_of(base: str | None, *here: Dataset, kind: StepKind = StepKind.INCREMENTAL) -> str:
+def flags_of(
+    base: str | None,
+    *here: Dataset,
+    kind: StepKind = StepKind.INCREMENTAL,
+    encrypted: bool = False,
+    flags: str = "Lew",
+) -> str:
     step = Step(kind, "containers/p/g", "3", "h-3", base, Landing.NEW)
-    return flagged(step, Forest.of(here), "Le").flags
+    source = replace(dataset("containers/p/g", "2", "3"), encrypted=encrypted)
+    return flagged(step, Forest.of([source]), Forest.of(here), flags).flags
 
 
 def test_a_stream_has_the_flags_that_both_sides_know() -> None:
@@ -268,3 +275,105 @@ def test_a_lineage_goes_on_with_the_flags_that_it_came_with() -> None:
 
 def test_a_content_diff_has_no_flags() -> None:
     assert flags_of("2", replace(MIRROR, flags="L"), kind=StepKind.CONTENT) == ""
+
+
+def test_what_is_encrypted_goes_as_it_is() -> None:
+    assert flags_of(None, kind=StepKind.FULL, encrypted=True) == "Lew"
+    came = replace(MIRROR, flags="Lew", encrypted=True)
+    assert flags_of("2", came, encrypted=True) == "Lew"
+    # Made here, and on its way back.
+    assert flags_of("2", replace(MIRROR, encrypted=True), encrypted=True) == "Lew"
+    with pytest.raises(CannotExpress):
+        flags_of(None, kind=StepKind.FULL, encrypted=True, flags="Le")
+
+
+def test_a_pair_never_changes_between_raw_and_not_raw() -> None:
+    """Also where what came plain is encrypted by the key of the parent that it lies in."""
+    for plain in (MIRROR, replace(MIRROR, flags="Le"), replace(MIRROR, flags="Le", encrypted=True)):
+        with pytest.raises(EncryptionMismatch):
+            flags_of("2", plain, encrypted=True)
+    with pytest.raises(EncryptionMismatch):
+        flags_of("2", replace(MIRROR, flags="Lew", encrypted=True))
+
+
+def test_what_could_not_be_mounted_is_known_before() -> None:
+    """What comes whole, and what stands on what is locked; not what stands on what is to come."""
+    source = Forest.of([replace(dataset("containers/p/g", "1", "2", "3"), encrypted=True)])
+
+    def closed(*here: Dataset) -> list[str]:
+        there = Forest.of(here)
+        return locked(plan(source, ["2", "3"], Here(there), native=True), source, there)
+
+    assert closed() == ["2"]
+    assert closed(dataset("mirrors/m", "1")) == []
+    assert closed(replace(dataset("mirrors/m", "1"), locked=True)) == ["2"]
+    plain = Forest.of([dataset("containers/p/g", "1", "2", "3")])
+    todo = plan(plain, ["2", "3"], Here(Forest()), native=True)
+    assert locked(todo, plain, Forest()) == []
+
+
+def test_the_settings_of_the_source_go_with_the_step() -> None:
+    source = replace(dataset("containers/p/g", "2", "3"), settings=(("recordsize", "16384"),))
+    step = Step(StepKind.FULL, "containers/p/g", "3", "h-3", None, Landing.NEW)
+    assert flagged(step, Forest.of([source]), Forest(), "").settings == source.settings
+
+
+def test_a_bookmark_is_as_good_a_base_as_its_snapshot_was() -> None:
+    marks = (Bookmark("2", "h-2", 2), Bookmark("3", "h-3", 3))
+    source = replace(dataset("containers/p/g", "9", "1", "8", "4"), bookmarks=marks)
+    gone = tuple(one for one in source.snapshots if one.guid in ("1", "4"))
+    forest = Forest.of([replace(source, snapshots=gone)])
+    found = plan(forest, ["4"], Here(Forest.of([MIRROR])), native=True)
+    assert kinds(found.steps) == [("incremental", "4", "2")]
+    assert place(found.steps[0], forest, Forest.of([MIRROR])).landing is Landing.EXTEND
+
+
+def test_below_a_bookmark_nothing_has_to_come() -> None:
+    """Also where the origin of its dataset never came here."""
+    clone = replace(
+        dataset("containers/s/g", "7", "8", origin="1"), bookmarks=(Bookmark("6", "h-6", 0),)
+    )
+    here = Forest.of([dataset("mirrors/s", "6")])
+    found = plan(Forest.of([PROD, clone]), ["8"], Here(here), native=True)
+    assert kinds(found.steps) == [("incremental", "8", "6")]
+
+
+def test_a_bookmark_beside_its_snapshot_counts_once() -> None:
+    source = replace(PROD, bookmarks=(Bookmark("3", "h-3", 3),))
+    assert source.points == source.snapshots
+    assert len(plan(Forest.of([source]), ["3"], Here(Forest()), native=True).steps) == 1
+
+
+def test_neighbours_that_are_all_missing_come_in_one_stream() -> None:
+    source = dataset("containers/p/g", "1", "2", "3", "4", "5", "6")
+    here = Here(Forest.of([dataset("mirrors/m", "1")]))
+
+    def runs(*wanted: str) -> list[tuple[str | None, tuple[str, ...]]]:
+        found = plan(Forest.of([source]), wanted, here, native=True, runs=True)
+        return [(step.base, step.makes) for step in found.steps]
+
+    assert runs("2", "3", "4") == [("1", ("2", "3", "4"))]
+    assert runs("2", "4", "5") == [("1", ("2",)), ("2", ("4",)), ("4", ("5",))]
+    assert runs("3", "4", "5", "6") == [("1", ("3",)), ("3", ("4", "5", "6"))]
+
+
+def test_a_stream_in_full_and_one_from_an_origin_stand_alone() -> None:
+    clone = dataset("containers/s/g", "7", "8", "9", origin="2")
+    steps = plan(
+        Forest.of([PROD, clone]),
+        ["1", "2", "3", "7", "8", "9"],
+        Here(Forest()),
+        native=True,
+        runs=True,
+    ).steps
+    made = [(step.base, step.makes) for step in steps]
+    assert made == [(None, ("1",)), ("1", ("2", "3")), ("2", ("7",)), ("7", ("8", "9"))]
+
+
+def test_a_bookmark_starts_no_run() -> None:
+    """`send -I` takes none."""
+    source = replace(dataset("containers/p/g", "9", "3", "4"), bookmarks=(Bookmark("2", "h-2", 1),))
+    source = replace(source, snapshots=source.snapshots[1:])
+    here = Here(Forest.of([MIRROR]))
+    found = plan(Forest.of([source]), ["3", "4"], here, native=True, runs=True)
+    assert [(step.base, step.makes) for step in found.steps] == [("2", ("3",)), ("3", ("4",))]

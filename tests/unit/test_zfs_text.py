@@ -12,6 +12,7 @@ from transfer.errors import (
     DatasetBusy,
     DatasetMissing,
     InsufficientStorage,
+    KeyUnavailable,
     SnapshotMissing,
     SourceChanged,
     StreamCorrupt,
@@ -27,7 +28,7 @@ def row(name: str, **values: str) -> str:
     keys = {
         key.replace("hoody_", "hoody:").replace("_", "-"): value for key, value in values.items()
     }
-    return "".join(f"{name}\t{key}\t{keys.get(key, '-')}\n" for key in zfs_text.PROPERTIES)
+    return "".join(f"{name}\t{key}\t{keys.get(key, '-')}\t-\n" for key in zfs_text.PROPERTIES)
 
 
 def dataset_row(path: str, **values: str) -> str:
@@ -62,6 +63,52 @@ def test_datasets_snapshots_and_origins() -> None:
     assert partial.origin == "other/x@y"
 
 
+def test_bookmarks_are_their_datasets() -> None:
+    """Also one that somebody made by hand."""
+    text = (
+        dataset_row("mirrors/m")
+        + snapshot_row("mirrors/m@h-2", "102", "20")
+        + row(f"{ROOT}/mirrors/m#h-1", guid="101", createtxg="3")
+        + row(f"{ROOT}/mirrors/m#hand", guid="99", createtxg="1")
+    )
+    found = zfs_text.rows(text)
+    assert zfs_text.origins(found) == set()
+    (mirror,) = zfs_text.datasets(ROOT, found, {})
+    marks = {(mark.guid, mark.name, mark.order) for mark in mirror.bookmarks}
+    assert marks == {("101", "h-1", 3), ("99", "hand", 1)}
+    assert [point.guid for point in mirror.points] == ["99", "101", "102"]
+
+
+def test_of_settings_only_what_was_given_to_the_dataset_counts() -> None:
+    name = f"{ROOT}/mirrors/m"
+    sources = {"recordsize": "local", "compression": f"inherited from {ROOT}", "used": "-"}
+    text = "".join(f"{name}\t{key}\tvalue\t{source}\n" for key, source in sources.items())
+    assert zfs_text.rows(text) == {name: {"recordsize": "value", "used": "value"}}
+    assert zfs_text.rows(f"{name}\thoody:x\ta\tb\tlocal\n") == {name: {"hoody:x": "a\tb"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "encrypted", "locked"),
+    [("-", False, False), ("available", True, False), ("unavailable", True, True)],
+)
+def test_what_is_encrypted(status: str, encrypted: bool, locked: bool) -> None:
+    name = f"{ROOT}/mirrors/m"
+    given = {"encryption": "aes-256-gcm" if encrypted else "off", "keystatus": status}
+    lines = "".join(f"{name}\t{key}\t{value}\t-\n" for key, value in given.items())
+    (mirror,) = zfs_text.datasets(ROOT, zfs_text.rows(dataset_row("mirrors/m") + lines), {})
+    assert (mirror.encrypted, mirror.locked) == (encrypted, locked)
+
+
+def test_what_a_token_goes_on_with() -> None:
+    said = (
+        "resume token contents:\nnvlist version: 0\n\tobject = 0x2\n\toffset = 0xb00000\n"
+        "\tfromguid = 0x10\n\ttoguid = 0xff\n\ttoname = a/src@1\nsize\t100\n"
+    )
+    assert zfs_text.token_of(said) == ("255", "16", "1")
+    assert zfs_text.token_of(said.replace("fromguid = 0x10", "")) == ("255", None, "1")
+    assert zfs_text.token_of("cannot resume send: corrupt") == (None, None, None)
+
+
 SAID = [
     ("cannot destroy 'a/m@h-1': dataset is busy", DatasetBusy),
     ("umount: /m: target is busy.\ncannot unmount '/m': umount failed", DatasetBusy),
@@ -78,6 +125,8 @@ SAID = [
     ("cannot receive new filesystem stream: invalid backup stream", StreamCorrupt),
     ("cannot receive: failed to read from stream", StreamCorrupt),
     ("cannot receive new filesystem stream: invalid stream (checksum mismatch)", StreamCorrupt),
+    ("cannot mount 'a/m': encryption key not loaded", KeyUnavailable),
+    ("Key load error: Incorrect key provided for 'a/m'.", KeyUnavailable),
     ("something else", CommandFailed),
     ("", CommandFailed),
 ]
@@ -118,6 +167,19 @@ def test_the_head_of_a_stream(order: str) -> None:
     assert len(start) == RECORD_BYTES
     assert stream_head(start + b"more") == StreamHead("7", "5", "h-1", clone=True)
     for bad in (start[:-1], b"\0" * RECORD_BYTES, b""):
+        with pytest.raises(StreamCorrupt):
+            stream_head(bad)
+
+
+def test_the_head_of_a_compound_is_its_first_parts() -> None:
+    def begin(version: int, payload_bytes: int = 0, guid: int = 7) -> bytes:
+        name = b"tank/x@h-1".ljust(256, b"\0")
+        fields = (0, payload_bytes, 0x2F5BACBAC, version, 0, 2, 0, guid, 5, name)
+        return struct.pack("<IIQQQIIQQ256s", *fields)
+
+    end = b"\0" * RECORD_BYTES
+    assert stream_head(begin(2, guid=0) + end + begin(1)) == StreamHead("7", "5", "h-1", False)
+    for bad in (begin(2) + end, begin(2), begin(2, payload_bytes=8) + b"fss12345" + end + begin(1)):
         with pytest.raises(StreamCorrupt):
             stream_head(bad)
 

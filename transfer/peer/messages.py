@@ -182,9 +182,11 @@ _TEXTS = {
     "dataset": _DATASET,
     "source": _DATASET,
     "into": _DATASET,
-    "flags": re.compile(r"L?e?c?"),
+    "flags": re.compile(r"L?e?c?w?"),
+    "token": re.compile(r"1-[0-9a-f-]{1,8190}"),
     "snapshot": _GUID,
     "snapshots": _GUID,
+    "run": _GUID,
     "base": _GUID,
 }
 
@@ -276,7 +278,7 @@ def _evidence(value: object) -> object:
 
 
 def _guids_of(step: Step) -> tuple[Guid, ...]:
-    return (step.snapshot,) if step.base is None else (step.snapshot, step.base)
+    return step.makes if step.base is None else (*step.makes, step.base)
 
 
 def _judge(value: object) -> None:

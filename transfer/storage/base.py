@@ -102,9 +102,20 @@ class Storage(Source, Protocol):
     async def receive(self, step: Step, path: str, blocks: AsyncIterator[bytes]) -> Snapshot:
         """Feeds a native stream into `path` (step.into, or a new dataset) and checks the guid.
 
-        Nothing of an incomplete stream stays visible as a snapshot. For BRANCH the dataset is
+        Nothing of an incomplete stream stays visible as a snapshot. What came before `blocks` was
+        cut is kept where the storage `resumes`. For BRANCH the dataset is
         made a clone of the base first. Raises StreamCorrupt, InsufficientStorage, SourceChanged.
         """
+        ...
+
+    async def resume_point(self, step: Step, path: str) -> Step | None:
+        """Where an earlier receive of this step into `path` was cut and can be gone on with: what
+        is left of it, with the token; of a run, up to the end of the snapshot that was cut. What
+        another step has begun there, and what cannot be gone on with, is discarded."""
+        ...
+
+    async def discard(self, path: str) -> None:
+        """Lets go of what a cut receive into `path` has brought."""
         ...
 
     async def apply(self, step: Step, path: str, source: TreeSource, on_bytes: OnBytes) -> Snapshot:
@@ -173,6 +184,10 @@ class Storage(Source, Protocol):
         `unless` is asked last, when nobody holds it and before `snapshot` can hold it again, and
         a yes raises DatasetBusy too: whoever had it and let go of it has said before what for.
         """
+        ...
+
+    async def destroy_bookmark(self, path: str, guid: Guid) -> None:
+        """Destroys the bookmark of a snapshot; nothing where there is none."""
         ...
 
     async def trim(self, path: str) -> None:

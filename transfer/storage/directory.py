@@ -164,6 +164,13 @@ class DirectoryStorage:
         """Raises CannotExpress: there are no native streams."""
         raise CannotExpress("a dir storage has no native streams")
 
+    async def resume_point(self, step: Step, path: str) -> Step | None:
+        """None: there are no native streams."""
+        return None
+
+    async def discard(self, path: str) -> None:
+        """Nothing: there are no native streams."""
+
     async def apply(self, step: Step, path: str, source: TreeSource, on_bytes: OnBytes) -> Snapshot:
         """Carries out a content step; the snapshot has the source's guid."""
         async with self._working(path):
@@ -227,6 +234,9 @@ class DirectoryStorage:
             if unless is not None and await unless():
                 raise DatasetBusy(f"snapshot {guid} is needed", path=path, guid=guid)
             await blocking(directory_change.destroy_snapshot, self._layout, path, guid)
+
+    async def destroy_bookmark(self, path: str, guid: Guid) -> None:
+        """Nothing: there are none, for a content diff needs its base on the target alone."""
 
     async def trim(self, path: str) -> None:
         """Drops the live tree and what was half-made of a dataset that is not live."""

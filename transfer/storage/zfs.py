@@ -4,8 +4,11 @@ zfs_text     pure: what the command says -> datasets, errors
 zfs_stream   pure: the head of a native stream
 zfs_command  running `zfs` under the root: questions, deeds tried again while busy
 zfs_mounts   mounting, unmounting, flushing
+zfs_keys     keys of encrypted datasets
 zfs_traits   what the filesystems can do, tried once
 zfs_features what the program and the pool do beyond zfs-fuse
+zfs_settings pure: the few properties that go with a dataset
+zfs_take     snapshots of live datasets, and whether one has changed
 zfs_send     native streams out, and their size before
 zfs_receive  native streams in, and what is undone when one fails
 zfs_intake   a directory of this machine in
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from transfer import command
 from transfer.errors import (
@@ -35,10 +39,11 @@ from transfer.storage.locks import locked
 from transfer.storage.zfs_command import ASK_SECONDS, Zfs
 from transfer.storage.zfs_features import Features
 from transfer.storage.zfs_intake import ZfsIntake
+from transfer.storage.zfs_keys import ZfsKeys
 from transfer.storage.zfs_mounts import ZfsMounts
 from transfer.storage.zfs_receive import ZfsReceiver
 from transfer.storage.zfs_send import ZfsSender
-from transfer.storage.zfs_stream import EMPTY_STREAM_BYTES
+from transfer.storage.zfs_take import ZfsTaker
 from transfer.storage.zfs_tree import ZfsTree
 
 _FROZEN = ("-o", "canmount=off", "-o", "mountpoint=none", "-o", "atime=off")
@@ -48,20 +53,25 @@ _FOLDERS = {
     "images": (*_FROZEN, "-o", "readonly=on"),
 }
 
+Known = tuple[Traits, Features]
+
 
 class ZfsStorage(ZfsTree):
     """A server's storage under one root dataset."""
 
     def __init__(
-        self, zfs: Zfs, mounts: ZfsMounts, lock_dir: str, traits: Traits, features: Features
+        self, zfs: Zfs, mount_root: str, lock_dir: str, known: Known, key_location: str | None
     ) -> None:
+        traits, features = known
         self._zfs = zfs
-        self._mounts = mounts
+        self._keys = ZfsKeys(zfs, key_location)
+        self._mounts = ZfsMounts(zfs, mount_root, self._keys)
         self._lock_dir = lock_dir
-        self._traits = traits
+        self._traits = replace(traits, unlocks=key_location is not None)
+        self._taker = ZfsTaker(zfs, self._mounts, lock_dir, bookmarks=traits.bookmarks)
         self._sender = ZfsSender(zfs, features)
-        self._receiver = ZfsReceiver(zfs, lock_dir)
-        self._intake = ZfsIntake(zfs, mounts)
+        self._receiver = ZfsReceiver(zfs, lock_dir, features)
+        self._intake = ZfsIntake(zfs, self._mounts)
 
     @classmethod
     async def open(cls, root: str, mount_root: str, lock_dir: str) -> ZfsStorage:
@@ -71,16 +81,18 @@ class ZfsStorage(ZfsTree):
         """
         zfs = Zfs(root)
         names = [root, *(zfs.name(folder) for folder in _FOLDERS)]
-        there = await zfs.properties(names, ["guid"])
+        there = await zfs.properties(names, ["guid", zfs_text.KEY_LOCATION])
         if root not in there:
             raise DatasetMissing(f"no ZFS dataset {root}", dataset=root)
         for folder, options in _FOLDERS.items():
             if zfs.name(folder) not in there:
                 await zfs.do("create", *options, zfs.name(folder), harmless=["already exists"])
-        mounts = ZfsMounts(zfs, mount_root)
-        traits, features = await zfs_traits.detect(zfs, mounts, lock_dir)
-        known = Zfs(root, [zfs_text.WRITTEN] if features.written else [])
-        return cls(known, ZfsMounts(known, mount_root), lock_dir, traits, features)
+        location = there[root][zfs_text.KEY_LOCATION]
+        key_location = None if location == "-" else location
+        mounts = ZfsMounts(zfs, mount_root, ZfsKeys(zfs, key_location))
+        known = await zfs_traits.detect(zfs, mounts, lock_dir)
+        more = known[1].properties
+        return cls(Zfs(root, more), mount_root, lock_dir, known, key_location)
 
     # What another server may ask.
 
@@ -91,48 +103,7 @@ class ZfsStorage(ZfsTree):
         return await self._zfs.lineage(guids)
 
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
-        async with locked(self._lock_dir, path):
-            taken = await self._take(path, name)
-            # Its name is true for as long as the lock is held: who renames takes it too.
-            await self._do_hold(tag, [self._zfs.snapshot_name(taken)])
-        return taken
-
-    async def _take(self, path: str, name: str) -> Snapshot:
-        """Takes the snapshot, or finds that the one before it has all there is."""
-        await self._mounts.flush(path)
-        full_name = f"{self._zfs.name(path)}@{name}"
-        output = await self._zfs.ask("snapshot", full_name)
-        if not zfs_text.only_says(output, "already exists"):
-            raise zfs_text.failure(output)
-        dataset = await self._zfs.get(path)
-        at = next(at for at, one in enumerate(dataset.snapshots) if one.name == name)
-        taken = dataset.snapshots[at]
-        if output.status != 0 or at == 0:
-            return taken
-        before = dataset.snapshots[at - 1]
-        if taken.written_bytes is None:
-            unchanged = await self._unchanged(path, f"@{before.name}", name)
-        else:
-            unchanged = taken.written_bytes == 0
-        if not unchanged:
-            return taken
-        await self._zfs.do("destroy", full_name)
-        return before
-
-    async def _unchanged(self, path: str, older: str, newer: str) -> bool:
-        """Whether nothing lies between `older` (`@` and a name, or the origin's full name) and
-        the snapshot named `newer`: their stream is a head and an end."""
-        argv = ["zfs", "send", "-i", older, f"{self._zfs.name(path)}@{newer}"]
-        bytes_read = 0
-        async with command.reading(argv) as child:
-            while block := await child.read():
-                bytes_read += len(block)
-                if bytes_read > EMPTY_STREAM_BYTES:
-                    return False
-            output = await child.finish()
-        if output.status != 0:
-            raise zfs_text.failure(output)
-        return bytes_read == EMPTY_STREAM_BYTES
+        return await self._taker.snapshot(path, name, tag)
 
     async def hold(self, guids: Sequence[Guid], tag: str) -> None:
         try:
@@ -194,6 +165,14 @@ class ZfsStorage(ZfsTree):
         async with locked(self._lock_dir, f"{path}.receive"):
             return await self._receiver.receive(step, path, blocks)
 
+    async def resume_point(self, step: Step, path: str) -> Step | None:
+        async with locked(self._lock_dir, f"{path}.receive"):
+            return await self._receiver.resume_point(step, path)
+
+    async def discard(self, path: str) -> None:
+        async with locked(self._lock_dir, f"{path}.receive"):
+            await self._receiver.discard(path)
+
     async def clone(self, guid: Guid, path: str) -> None:
         here = await self._zfs.find(path)
         if here is not None:
@@ -208,16 +187,19 @@ class ZfsStorage(ZfsTree):
 
     async def _clone(self, guid: Guid, path: str) -> None:
         origin = (await self._zfs.locate([guid]))[guid]
+        settings = (await self._zfs.get(self._zfs.path(origin))).settings
         properties = {
             "canmount": "noauto",
             "mountpoint": self._mounts.rootfs(path),
             "readonly": "off",
             "atime": "off",
+            **dict(settings),
         }
         options = [part for key, value in properties.items() for part in ("-o", f"{key}={value}")]
         parent = self._zfs.name(path.rpartition("/")[0])
         await self._zfs.do("create", *_FROZEN, parent, harmless=["already exists"])
-        await self._zfs.do("clone", *options, origin, self._zfs.name(path))
+        name = origin.partition("@")[0]
+        await self._keys.do(name, "clone", *options, origin, self._zfs.name(path))
 
     async def mount(self, path: str) -> str:
         return await self._mounts.mount(path)
@@ -232,44 +214,13 @@ class ZfsStorage(ZfsTree):
         await self._mounts.unmount(path)
 
     async def settle(self, path: str, name: str, properties: Mapping[str, str]) -> Snapshot | None:
-        await self._mounts.flush(path)
-        full_name = self._zfs.name(path)
-        await self._zfs.do("snapshot", f"{full_name}@{name}", harmless=["already exists"])
-        # Setting a property waits for its transaction group; `syncfs` alone secures nothing on
-        # zfs-fuse: after kill -9 of it a file was lost, after a set it was kept.
-        kept = {f"hoody:{key}": value for key, value in properties.items()}
-        for key, value in {zfs_text.SETTLED: name, **kept}.items():
-            await self._zfs.do("set", f"{key}={value}", full_name)
-        dataset = await self._zfs.get(path)
-        return next(one for one in dataset.snapshots if one.name == name)
+        return await self._taker.settle(path, name, properties)
 
     async def written(self, path: str, name: str) -> bool:
-        async with locked(self._lock_dir, path):
-            full_name = self._zfs.name(path)
-            rows = await self._zfs.properties([full_name], ["origin", zfs_text.SETTLED])
-            if full_name not in rows:
-                raise DatasetMissing(f"no dataset {path}", dataset=path)
-            row = rows[full_name]
-            settled = row[zfs_text.SETTLED]
-            if row["origin"].endswith(f"@{settled}"):
-                settled = row["origin"]  # a mirror that branched off there has it now
-            elif settled in {one.name for one in (await self._zfs.get(path)).snapshots}:
-                settled = f"@{settled}"
-            else:
-                return True
-            temporary = f"{full_name}@{name}"
-            await self._mounts.flush(path)
-            await self._zfs.do("destroy", temporary, harmless=["does not exist", "could not find"])
-            await self._zfs.do("snapshot", temporary)
-            try:
-                return not await self._unchanged(path, settled, name)
-            finally:
-                await self._zfs.do("destroy", temporary)
+        return await self._taker.written(path, name)
 
     async def look(self, path: str, name: str) -> Look:
-        async with locked(self._lock_dir, path):
-            found = await self._take(path, name)
-        return Look(True, found.guid) if found.name == name else Look(False)
+        return await self._taker.look(path, name)
 
     async def retire(self, path: str, mirror: str) -> None:
         await self._mounts.unmount(path)
@@ -328,6 +279,13 @@ class ZfsStorage(ZfsTree):
             if unless is not None and await unless():
                 raise DatasetBusy(f"{path}@{snapshot.name} is needed", dataset=path, guid=guid)
             await self._receiver.destroy(dataset, snapshot)
+
+    async def destroy_bookmark(self, path: str, guid: Guid) -> None:
+        dataset = await self._zfs.find(path)
+        for mark in dataset.bookmarks if dataset else ():
+            if mark.guid == guid:
+                name = f"{self._zfs.name(path)}#{mark.name}"
+                await self._zfs.do("destroy", name, harmless=["does not exist"])
 
     async def trim(self, path: str) -> None:
         dataset = await self._zfs.find(path)

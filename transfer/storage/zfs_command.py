@@ -27,7 +27,7 @@ class Zfs:
     def __init__(self, root: str, more_properties: Sequence[str] = ()) -> None:
         """`more_properties` are those that not every `zfs` has."""
         self.root = root
-        self._asked = (*zfs_text.PROPERTIES, *more_properties)
+        self.asked = (*zfs_text.PROPERTIES, *more_properties)
         # Where a snapshot, and on what a dataset, was seen last; never trusted.
         self._names: dict[Guid, str] = {}
         self._parents: dict[str, str | None] = {}
@@ -38,7 +38,7 @@ class Zfs:
 
     def path(self, name: str) -> str:
         """The path of a dataset or of a snapshot's dataset."""
-        return name.partition("@")[0].removeprefix(self.root + "/")
+        return zfs_text.dataset_of(name).removeprefix(self.root + "/")
 
     def snapshot_name(self, snapshot: Snapshot) -> str:
         """The full name of a snapshot."""
@@ -71,7 +71,15 @@ class Zfs:
         """These properties of these names, as far as they exist."""
         found: dict[str, dict[str, str]] = {}
         for some in _portions(list(dict.fromkeys(names)), NAMES_PER_COMMAND):
-            argv = ["zfs", "get", "-Hp", *options, "-o", "name,property,value", ",".join(keys)]
+            argv = [
+                "zfs",
+                "get",
+                "-Hp",
+                *options,
+                "-o",
+                "name,property,value,source",
+                ",".join(keys),
+            ]
             output = await command.run([*argv, *some], deadline_seconds=ASK_SECONDS, outlives=True)
             if not zfs_text.only_says(output, "does not exist"):
                 raise zfs_text.failure(output)
@@ -82,11 +90,11 @@ class Zfs:
         """These datasets with their snapshots, as far as they exist."""
         names = [self.name(path) for path in paths]
         # -d 1 also shows a dataset's children; ours have none.
-        return await self._forest(await self.properties(names, self._asked, "-r", "-d", "1"))
+        return await self._forest(await self.properties(names, self.asked, "-r", "-d", "1"))
 
     async def everything(self) -> Forest:
         """All datasets under the root."""
-        return await self._forest(await self.properties([self.root], self._asked, "-r"))
+        return await self._forest(await self.properties([self.root], self.asked, "-r"))
 
     async def lineage(self, guids: Sequence[Guid]) -> Forest:
         """The datasets of these snapshots, those of their origins, and so on, as far as they are
@@ -94,7 +102,7 @@ class Zfs:
         rows: zfs_text.Rows = {}
         for _ in range(LOOKS_MAX):
             names = set((await self.locate_some(guids)).values())
-            rows = await self._standing_on({name.partition("@")[0] for name in names})
+            rows = await self._standing_on({zfs_text.dataset_of(name) for name in names})
             # What was promoted or renamed between two questions is looked for again.
             if names <= rows.keys() and not self._strangers(rows):
                 break
@@ -109,11 +117,11 @@ class Zfs:
         rows: dict[str, dict[str, str]] = {}
         asked: set[str] = set()
         while todo := zfs_text.closure(names, self._parents) - asked:
-            rows |= await self.properties(sorted(todo), self._asked, "-r", "-d", "1")
+            rows |= await self.properties(sorted(todo), self.asked, "-r", "-d", "1")
             asked |= todo
             self._parents |= dict.fromkeys(todo) | zfs_text.parents(self.root, rows)
         below = zfs_text.closure(names, self._parents)
-        return {name: row for name, row in rows.items() if name.partition("@")[0] in below}
+        return {name: row for name, row in rows.items() if zfs_text.dataset_of(name) in below}
 
     async def find(self, path: str) -> Dataset | None:
         """One dataset with its snapshots, None where it is not here."""
@@ -147,6 +155,18 @@ class Zfs:
             forest = await self.everything()
             here = {one.guid: self.snapshot_name(one) for one in forest.snapshots()}
         return {guid: here[guid] for guid in guids if guid in here}
+
+    async def base_name(self, guid: Guid) -> str:
+        """The full name of a snapshot or, where that is gone, of its bookmark. Raises
+        SnapshotMissing."""
+        here = await self.locate_some([guid])
+        if guid in here:
+            return here[guid]
+        for dataset in await self.everything():
+            for mark in dataset.bookmarks:
+                if mark.guid == guid:
+                    return f"{self.name(dataset.path)}#{mark.name}"
+        raise SnapshotMissing("the base is gone", guids=[guid])
 
     async def _forest(self, rows: zfs_text.Rows) -> Forest:
         guids: dict[str, Guid] = {}

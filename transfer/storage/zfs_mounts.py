@@ -9,6 +9,7 @@ import os
 from transfer import command
 from transfer.errors import StorageError
 from transfer.storage.zfs_command import ASK_SECONDS, Zfs
+from transfer.storage.zfs_keys import ZfsKeys
 
 SYNC_SECONDS = 300.0
 _ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
@@ -17,8 +18,9 @@ _ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 class ZfsMounts:
     """Mounts datasets of `zfs` under `mount_root`."""
 
-    def __init__(self, zfs: Zfs, mount_root: str) -> None:
+    def __init__(self, zfs: Zfs, mount_root: str, keys: ZfsKeys) -> None:
         self._zfs = zfs
+        self._keys = keys
         self.mount_root = mount_root
 
     def rootfs(self, path: str) -> str:
@@ -33,11 +35,12 @@ class ZfsMounts:
         return (self._zfs.name(path), self.rootfs(path)) in mounted()
 
     async def mount(self, path: str) -> str:
-        """Mounts it, if it is not; returns the directory."""
+        """Mounts it, if it is not; returns the directory. Raises KeyUnavailable."""
         directory = self.rootfs(path)
         if not self.is_mounted(path):
             os.makedirs(directory, mode=0o711, exist_ok=True)
-            await self._zfs.do("mount", self._zfs.name(path), harmless=["already mounted"])
+            name = self._zfs.name(path)
+            await self._keys.do(name, "mount", name, harmless=["already mounted"])
             if not self.is_mounted(path):
                 raise StorageError(f"{path} is mounted elsewhere than at {directory}", dataset=path)
         return directory

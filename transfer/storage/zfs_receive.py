@@ -1,32 +1,44 @@
 """Receiving native streams: where each one lands, and what is undone when it fails.
 
-zfs-fuse tells two kinds of increments apart by a flag in the stream's head. One from a clone's
-origin makes a new dataset, whose origin receive finds by its guid, also behind a mirror's head.
-One within a dataset goes on top of the dataset whose newest snapshot is its base; where the base
-lies behind the head, a clone of the base is made and promoted first, so that the base becomes
-the newest snapshot of a dataset of its own.
+An increment that does not go on top of a mirror makes a new dataset, a clone of its base. OpenZFS
+is told the base. zfs-fuse tells two kinds of increments apart by a flag in the stream's head. One
+from a clone's origin makes a new dataset, whose origin receive finds by its guid, also behind a
+mirror's head. One within a dataset goes on top of the dataset whose newest snapshot is its base;
+where the base lies behind the head, a clone of the base is made and promoted first, so that the
+base becomes the newest snapshot of a dataset of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 from transfer import command
-from transfer.errors import DatasetBusy, SourceChanged, StreamCorrupt, VerifyMismatch
-from transfer.model import Dataset, Snapshot, Step
-from transfer.storage import zfs_text
+from transfer.errors import (
+    DatasetBusy,
+    SourceChanged,
+    TransferError,
+    VerifyMismatch,
+)
+from transfer.model import Dataset, Settings, Snapshot, Step
+from transfer.storage import zfs_settings, zfs_text
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
-from transfer.storage.zfs_stream import RECORD_BYTES, StreamHead, check_head, stream_head
+from transfer.storage.zfs_features import Features
+from transfer.storage.zfs_stream import HEAD_BYTES, StreamHead, check_head, stream_head
 
 
 class ZfsReceiver:
     """Feeds streams into datasets of `zfs`."""
 
-    def __init__(self, zfs: Zfs, lock_dir: str) -> None:
+    def __init__(self, zfs: Zfs, lock_dir: str, features: Features) -> None:
         self._zfs = zfs
         self._lock_dir = lock_dir
+        self._features = features
 
     async def receive(self, step: Step, path: str, blocks: AsyncIterator[bytes]) -> Snapshot:
         """As `Storage.receive`; an answer without a byte read where the snapshot is here."""
@@ -38,17 +50,56 @@ class ZfsReceiver:
         head = stream_head(start)
         check_head(head, step)
         async with contextlib.AsyncExitStack() as on_failure:
-            on_failure.push_async_callback(self._undo, step, path)
-            await self._prepare(step, path, head)
-            await self._feed(path, start, blocks)
+            on_failure.push_async_exit(partial(self._fail, step, path))
+            if step.token is None:
+                await self._prepare(step, path, head)
+            await self._feed(await self._argv(step, path), start, blocks)
             snapshot = await self._accept(step, path, head)
             on_failure.pop_all()
         return snapshot
 
+    async def _fail(
+        self, step: Step, path: str, _: object, error: BaseException | None, trace: object
+    ) -> None:
+        """Takes back what was begun; not where the line was cut and it can be gone on with. What
+        is kept of an ended job, the collector lets go of."""
+        cut = isinstance(error, _Cut | asyncio.CancelledError)
+        if not (cut and self._features.resumes):
+            await self._undo(step, path)
+        if isinstance(error, _Cut):
+            raise error.error
+
+    async def resume_point(self, step: Step, path: str) -> Step | None:
+        """As `Storage.resume_point`."""
+        here = await self._zfs.find(path)
+        if here is None or here.token is None:
+            return None
+        # It knows what the token says, though what that names is on another server.
+        said = await self._zfs.ask("send", "-nvP", "-t", here.token)
+        to, base, name = zfs_text.token_of(said.stdout)
+        if to is not None and name is not None and (base, to) in pairwise((step.base, *step.makes)):
+            return replace(step, snapshot=to, base=base, name=name, run=(), token=here.token)
+        await self._discard(here)
+        return None
+
+    async def discard(self, path: str) -> None:
+        """As `Storage.discard`."""
+        here = await self._zfs.find(path)
+        if here is not None:
+            await self._discard(here)
+
+    async def _discard(self, dataset: Dataset) -> None:
+        if dataset.token is not None:
+            await self._zfs.do("receive", "-A", self._zfs.name(dataset.path))
+
     async def trim(self, dataset: Dataset) -> None:
         """Rolls an unmounted head back to the newest snapshot, if it may differ from it."""
+        await self._discard(dataset)
         if dataset.head is not None and dataset.head_differs:
             name = self._zfs.snapshot_name(dataset.head)
+            for mark in dataset.bookmarks:
+                if mark.order > dataset.head.order:  # it stands in the way of a rollback
+                    await self._zfs.do("destroy", f"{self._zfs.name(dataset.path)}#{mark.name}")
             await self._zfs.do("rollback", name)  # never -r: the snapshot is the newest one
             await self._know_head(dataset.path, dataset.head)
 
@@ -85,7 +136,7 @@ class ZfsReceiver:
             return  # a branch that an earlier attempt made
         if here is not None:
             await self._undo(step, path)
-        if step.base is not None and not head.clone:
+        if step.base is not None and not head.clone and not self._features.branches:
             await self._make_branch(step.base, path)
 
     async def _prepare_extend(self, step: Step, path: str, here: Dataset | None) -> None:
@@ -109,13 +160,26 @@ class ZfsReceiver:
             await self._zfs.do("clone", "-o", mark, origin, self._zfs.name(path))
             await self._zfs.do("promote", self._zfs.name(path))
 
-    async def _feed(self, path: str, start: bytes, blocks: AsyncIterator[bytes]) -> None:
+    async def _argv(self, step: Step, path: str) -> list[str]:
+        """What receives the step. With `-u` what has a mountpoint is not mounted."""
+        options = ["-s"] if self._features.resumes else []
+        if self._features.branches:
+            options += ["-u"]
+            if step.into is None and step.token is None:
+                options += ["-o", "canmount=noauto", *zfs_settings.options(self._allowed(step))]
+            # A receive that is gone on with has its origin already.
+            if step.into is None and step.base is not None and step.token is None:
+                origin = (await self._zfs.locate([step.base]))[step.base]
+                options += ["-o", f"origin={origin}"]
+        return ["zfs", "receive", *options, self._zfs.name(path)]
+
+    async def _feed(self, argv: list[str], start: bytes, blocks: AsyncIterator[bytes]) -> None:
         """Hands a block on only when the next one is there: the caller's iterator ends well only
         if the whole stream was good, and until then its end must not reach zfs, which commits
         at the end record."""
-        async with command.writing(["zfs", "receive", self._zfs.name(path)]) as child:
+        async with command.writing(argv) as child:
             kept = start
-            async for block in blocks:
+            async for block in _cuttable(blocks):
                 if block:
                     if not await _taken(child, kept):
                         break
@@ -130,19 +194,35 @@ class ZfsReceiver:
         dataset = await self._zfs.get(path)
         arrived = _arrived(dataset, step)
         guid = arrived.guid if arrived else None
-        if arrived is None or guid != step.snapshot or arrived != dataset.head:
+        come = tuple(one.guid for one in dataset.snapshots)[-len(step.makes) :]
+        if arrived is None or guid != step.snapshot or come != step.makes:
             raise VerifyMismatch(
                 "another snapshot arrived", dataset=path, planned=step.snapshot, arrived=guid
             )
-        if head.clone and dataset.origin != step.base:
+        is_clone = head.clone or (self._features.branches and step.into is None)
+        if is_clone and dataset.origin != step.base:
             raise VerifyMismatch(
                 "the clone has another origin", planned=step.base, arrived=dataset.origin
             )
+        await self._give(step, dataset)
         if step.flags:
             await self._zfs.do("set", f"{zfs_text.FLAGS}={step.flags}", self._zfs.name(path))
         await self._know_head(path, arrived)
         await self._zfs.do("inherit", zfs_text.BRANCH_OF, self._zfs.name(path))
         return arrived
+
+    def _allowed(self, step: Step) -> Settings:
+        return zfs_settings.allowed(step.settings, self._zfs.asked)
+
+    async def _give(self, step: Step, dataset: Dataset) -> None:
+        """Makes the settings of the source's dataset, and no others, those of this one."""
+        name = self._zfs.name(dataset.path)
+        had, wanted = dict(dataset.settings), dict(self._allowed(step))
+        for key in had.keys() - wanted.keys():
+            await self._zfs.do("inherit", key, name)
+        for key, value in wanted.items():
+            if had.get(key) != value:
+                await self._zfs.do("set", f"{key}={value}", name)
 
     async def _undo(self, step: Step, path: str) -> None:
         """Takes back what an attempt has left, down to the state before it."""
@@ -172,6 +252,22 @@ def _arrived(dataset: Dataset | None, step: Step) -> Snapshot | None:
     return next((one for one in dataset.snapshots if one.name == step.name), None)
 
 
+class _Cut(Exception):
+    """The stream ended with this error, through no fault of its receiver."""
+
+    def __init__(self, error: TransferError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def _cuttable(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        async for block in blocks:
+            yield block
+    except TransferError as error:
+        raise _Cut(error) from error
+
+
 async def _taken(child: command.Child, block: bytes) -> bool:
     """Whether the child took the block; its exit status says why where it did not."""
     try:
@@ -182,10 +278,10 @@ async def _taken(child: command.Child, block: bytes) -> bool:
 
 
 async def _start(blocks: AsyncIterator[bytes]) -> bytes:
-    """The first blocks, as many as hold the stream's head."""
+    """The first blocks, as many as hold the head of any stream."""
     start = b""
     async for block in blocks:
         start += block
-        if len(start) >= RECORD_BYTES:
-            return start
-    raise StreamCorrupt("the stream ended within its head", bytes=len(start))
+        if len(start) >= HEAD_BYTES:
+            break
+    return start

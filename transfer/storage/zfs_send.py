@@ -21,6 +21,8 @@ class ZfsSender:
 
     async def size(self, step: Step) -> int:
         """As `Storage.size`."""
+        if step.token is not None:
+            return zfs_text.estimated_bytes(await self._judged(step, step.token))
         if self._features.estimates:
             return await self._estimated(step)
         return await self._reckoned(step)
@@ -53,12 +55,24 @@ class ZfsSender:
         if output.status != 0:
             raise zfs_text.failure(output)
 
+    async def _judged(self, step: Step, token: str) -> str:
+        """What `send` says of the token. Raises SourceChanged where it does not go on with this
+        step's stream, or what that is made of is gone or has another name."""
+        output = await self._zfs.ask("send", "-nvP", "-t", token)
+        fits = zfs_text.token_of(output.stdout)[:2] == (step.snapshot, step.base)
+        if output.status != 0 or not fits:
+            raise SourceChanged("the token no longer fits", guid=step.snapshot, said=output.stderr)
+        return output.stdout
+
     async def _send_argv(self, step: Step) -> list[str]:
-        wanted = [step.snapshot, *([step.base] if step.base else [])]
+        if step.token is not None:
+            await self._judged(step, step.token)
+            return ["zfs", "send", "-t", step.token]
         try:
-            names = await self._zfs.locate(wanted)
+            name = (await self._zfs.locate([step.snapshot]))[step.snapshot]
+            option = "-I" if step.run else "-i"
+            base = [option, await self._zfs.base_name(step.base)] if step.base else []
         except SnapshotMissing as error:
             raise SourceChanged("the source lost what is to be sent", **error.evidence) from error
         flags = [f"-{step.flags}"] if step.flags else []
-        base = ["-i", names[step.base]] if step.base else []
-        return ["zfs", "send", *flags, *base, names[step.snapshot]]
+        return ["zfs", "send", *flags, *base, name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from transfer.command import Output
 from transfer.errors import (
@@ -11,13 +12,15 @@ from transfer.errors import (
     DatasetBusy,
     DatasetMissing,
     InsufficientStorage,
+    KeyUnavailable,
     SnapshotMissing,
     SourceChanged,
     StorageError,
     StreamCorrupt,
     TransferError,
 )
-from transfer.model import Dataset, Guid, Snapshot, is_ours
+from transfer.model import Bookmark, Dataset, Guid, Snapshot, is_ours
+from transfer.storage import zfs_settings
 
 # User properties. They are inherited like others, but nothing has them above a generation.
 PARTIAL = "hoody:partial"  # a take_in into it has not ended
@@ -26,28 +29,44 @@ HEAD = "hoody:head"  # guid of the snapshot that the unmounted head was last kno
 SETTLED = "hoody:settled"  # name of the snapshot that `settle` took
 FLAGS = "hoody:flags"  # of the streams that it came in
 WRITTEN = "written"
+CLONES = "clones"
+RESUME = "receive_resume_token"
+ENCRYPTION = "encryption"
+KEY_STATUS = "keystatus"
+KEY_ROOT = "encryptionroot"
+KEY_LOCATION = "hoody:keylocation"  # of the root: where this server has the key, as a URL
 
 PROPERTIES = (
     *("guid", "createtxg", "origin", "used", "referenced", "userrefs"),
     *(PARTIAL, BRANCH_OF, HEAD, SETTLED, FLAGS),
+    *zfs_settings.ANYWHERE,
 )
-_PATH = re.compile(r"(mirrors|images)/[^/@]+|containers/[^/@]+/[^/@]+")
+_PATH = re.compile(r"(mirrors|images)/[^/@#]+|containers/[^/@#]+/[^/@#]+")
 
 Rows = Mapping[str, Mapping[str, str]]
 
 
 def rows(text: str) -> dict[str, dict[str, str]]:
-    """The output of `zfs get -Hp -o name,property,value`: name -> property -> value, in order."""
+    """The output of `zfs get -Hp -o name,property,value,source`: name -> property -> value, in
+    order; without the settings that a dataset was not given itself."""
     found: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
-        name, key, value = line.split("\t", 2)
-        found.setdefault(name, {})[key] = value
+        name, key, rest = line.split("\t", 2)
+        value, _, source = rest.rpartition("\t")
+        row = found.setdefault(name, {})
+        if zfs_settings.is_given(key, source):
+            row[key] = value
     return found
+
+
+def dataset_of(name: str) -> str:
+    """The full name of the dataset of a snapshot or bookmark; a dataset's is its own."""
+    return re.split("[@#]", name, maxsplit=1)[0]
 
 
 def origins(found: Rows) -> set[str]:
     """The full names of the origins that the rows name and do not contain."""
-    named = {row["origin"] for name, row in found.items() if "@" not in name}
+    named = {row["origin"] for name, row in found.items() if dataset_of(name) == name}
     return named - {"-"} - found.keys()
 
 
@@ -56,7 +75,7 @@ def parents(root: str, found: Rows) -> dict[str, str | None]:
     none under the root."""
     made: dict[str, str | None] = {}
     for name, row in found.items():
-        if "@" not in name:
+        if dataset_of(name) == name:
             parent = row["origin"].partition("@")[0]
             made[name] = parent if parent.startswith(root + "/") else None
     return made
@@ -80,17 +99,23 @@ def datasets(root: str, found: Rows, origin_guids: Mapping[str, Guid]) -> list[D
     out. An origin outside of the root reads as its full name, which is no snapshot's guid.
     """
     snapshots: dict[str, list[Snapshot]] = {}
+    bookmarks: dict[str, list[Bookmark]] = {}
     for name, row in found.items():
-        parent, at, short = name.partition("@")
-        if at:
+        parent = dataset_of(name)
+        kind, short = name[len(parent) :][:1], name[len(parent) + 1 :]
+        if kind == "@":
             snapshots.setdefault(parent, []).append(_snapshot(root, parent, short, row))
+        if kind == "#":
+            mark = Bookmark(row["guid"], short, int(row["createtxg"]))
+            bookmarks.setdefault(parent, []).append(mark)
     made: list[Dataset] = []
     for name, row in found.items():
         path = name.removeprefix(root + "/")
         if not _PATH.fullmatch(path):
             continue
         kept = sorted(snapshots.get(name, []), key=lambda snapshot: snapshot.order)
-        made.append(_dataset(path, row, kept, _origin(row["origin"], found, origin_guids)))
+        dataset = _dataset(path, row, kept, _origin(row["origin"], found, origin_guids))
+        made.append(replace(dataset, bookmarks=tuple(bookmarks.get(name, ()))))
     return made
 
 
@@ -111,6 +136,7 @@ def _snapshot(root: str, parent: str, short: str, row: Mapping[str, str]) -> Sna
         referenced_bytes=int(row["referenced"]),
         unique_bytes=int(row["used"]),
         holds=int(row["userrefs"]),
+        clones=len([name for name in row[CLONES].split(",") if name]) if CLONES in row else None,
         written_bytes=int(row[WRITTEN]) if WRITTEN in row else None,
     )
 
@@ -119,15 +145,20 @@ def _dataset(
     path: str, row: Mapping[str, str], snapshots: Sequence[Snapshot], origin: Guid | None
 ) -> Dataset:
     newest = snapshots[-1].guid if snapshots else None
+    resume = row.get(RESUME, "-")
     return Dataset(
         path=path,
         origin=origin,
         snapshots=tuple(snapshots),
-        partial=row[PARTIAL] != "-",
+        partial=row[PARTIAL] != "-" or (resume != "-" and not snapshots),
         referenced_bytes=int(row["referenced"]),
         used_bytes=int(row["used"]),
         head_differs=newest is None or row[HEAD] != newest,
         flags=None if row[FLAGS] == "-" else row[FLAGS],
+        token=None if resume == "-" else resume,
+        encrypted=row.get(ENCRYPTION, "off") != "off",
+        settings=zfs_settings.of(row),
+        locked=row.get(KEY_STATUS) == "unavailable",
     )
 
 
@@ -139,6 +170,7 @@ def _origin(name: str, found: Rows, origin_guids: Mapping[str, Guid]) -> Guid | 
 
 # What stderr says -> what it means. The first that fits wins; wrapped lines are joined before.
 _MEANINGS: tuple[tuple[str, type[TransferError]], ...] = (
+    (r"[Kk]ey (not|must be) loaded|key is not loaded|Key load error", KeyUnavailable),
     (r"out of space|no space left|quota exceeded", InsufficientStorage),
     (r"invalid (backup )?stream|failed to read from stream|checksum mismatch", StreamCorrupt),
     (r"does not match incremental source|local origin for clone .* does not exist", SourceChanged),
@@ -172,6 +204,15 @@ def estimated_bytes(text: str) -> int:
     if found is None:
         raise CommandFailed("zfs send tells no size", stdout=text)
     return int(found[1])
+
+
+def token_of(text: str) -> tuple[Guid | None, Guid | None, str | None]:
+    """What a token goes on with, by the output of `zfs send -nvPt`: the snapshot, its base and
+    its name."""
+    found = dict(re.findall(r"^\s*(toguid|fromguid|toname) = (\S+)$", text, re.MULTILINE))
+    to, base = (found.get(key) for key in ("toguid", "fromguid"))
+    name = found["toname"].rpartition("@")[2] if "toname" in found else None
+    return str(int(to, 16)) if to else None, str(int(base, 16)) if base else None, name
 
 
 def only_says(output: Output, *harmless: str) -> bool:

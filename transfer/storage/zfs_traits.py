@@ -12,11 +12,12 @@ from dataclasses import replace
 from transfer.model import Traits
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
-from transfer.storage.zfs_features import Features, taken_by_pool, try_out
+from transfer.storage.zfs_features import RESUMES, Features, pool_features, taken, try_out
 from transfer.storage.zfs_mounts import ZfsMounts
 
 TRAITS = "hoody:traits"
 _MODULE_VERSION = "/sys/module/zfs/version"
+_FORM = 2  # of the text that is kept
 _ODD_TIME_NS = 1_000_000_123_456_789
 _HOLE_BYTES = 8 << 20
 
@@ -31,26 +32,42 @@ async def detect(zfs: Zfs, mounts: ZfsMounts, lock_dir: str) -> tuple[Traits, Fe
         else:
             traits, features = await _probe(zfs, mounts)
             await zfs.do("set", f"{TRAITS}={_text(driver, traits, features)}", zfs.root)
-    takes = await taken_by_pool(zfs.root)  # a pool may be upgraded at any time
-    return replace(traits, sends=features.flags, takes=takes), features
+    pool = await pool_features(zfs.root)  # which may be upgraded at any time
+    features = replace(features, resumes=features.resumes and RESUMES in pool)
+    return (
+        replace(
+            traits,
+            sends=features.flags,
+            takes=taken(pool),
+            resumes=features.resumes,
+            branches=features.branches,
+            bookmarks=features.bookmarks,
+            runs=features.runs,
+        ),
+        features,
+    )
 
 
 async def _probe(zfs: Zfs, mounts: ZfsMounts) -> tuple[Traits, Features]:
     path = "probe/traits"
     directory = mounts.rootfs(path)
     options = ["-o", "canmount=noauto", "-o", f"mountpoint={directory}"]
-    # `-p` makes the parent `probe` too; one that a killed process has left is used again.
-    await zfs.do("create", "-p", *options, zfs.name(path), harmless=["already exists"])
+    await _clear(zfs, mounts, path)  # of what a killed process has left
+    await zfs.do("create", "-p", *options, zfs.name(path))  # and the parent
     try:
         await mounts.mount(path)
         traits = await asyncio.to_thread(_try_out, os.path.join(directory, "file"))
-        snapshot_name = f"{zfs.name(path)}@probe"
-        await zfs.do("snapshot", snapshot_name, harmless=["already exists"])
-        return traits, await try_out(zfs, snapshot_name)
+        await zfs.do("snapshot", f"{zfs.name(path)}@probe")
+        return traits, await try_out(zfs, path)
     finally:
-        await mounts.unmount(path)
-        await zfs.do("destroy", "-r", zfs.name("probe"))
-        mounts.forget(path)
+        await _clear(zfs, mounts, path)
+
+
+async def _clear(zfs: Zfs, mounts: ZfsMounts, path: str) -> None:
+    await mounts.unmount(path)
+    parent = zfs.name(path.rpartition("/")[0])
+    await zfs.do("destroy", "-r", parent, harmless=["dataset does not exist"])
+    mounts.forget(path)
 
 
 def _try_out(file: str) -> Traits:
@@ -87,7 +104,7 @@ def _driver() -> str:
     except FileNotFoundError:
         module = "fuse"
     program = shutil.which("zfs")
-    return f"{module}/{os.stat(program).st_mtime_ns if program else 0}"
+    return f"{_FORM}/{module}/{os.stat(program).st_mtime_ns if program else 0}"
 
 
 def _text(driver: str, traits: Traits, features: Features) -> str:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from daemon.actions import generations
+from daemon.actions import generations, letting_go
 from daemon.actions.collect import Rules
 from daemon.model import Container, Role, Status, hold_tag, new_id, now
 from daemon.states import Move
@@ -131,6 +131,21 @@ async def test_bases_of_a_silent_peer_are_let_go(
     await collector.run(now() + timedelta(days=31))
     assert await held_by(world, world.here) == []
     assert (await world.live(copy) / "file").read_text() == "first"
+
+
+async def test_of_a_silent_puller_a_bookmark_is_enough(
+    world: World, source: Container, copy: Container
+) -> None:
+    """Not of a silent source: only who sends can do with a bookmark."""
+    silent_since = now() + timedelta(days=1)
+    held = await held_by(world, world.here)
+    marked = await letting_go.bases(world.db, world.here.id, silent_since, bookmarks=True)
+    assert marked == {base.guid for base in held}
+    assert await held_by(world, world.here) == held
+    alive = await letting_go.bases(world.db, world.here.id, now() - timedelta(1), bookmarks=True)
+    assert alive == set()
+    assert await letting_go.bases(world.db, world.there.id, silent_since, bookmarks=True) == set()
+    assert await held_by(world, world.there) == await held_by(world, world.here) == []
 
 
 async def test_bases_are_let_go_with_the_last_copy(

@@ -11,7 +11,7 @@ from daemon.model import Container, Job, JobType, UserSnapshot, new_id
 from daemon.store import datasets, user_snapshots
 from tests.engine_world import World
 from transfer.errors import PeerRefused, SourceChanged
-from transfer.model import Dataset, Forest, Guid, Landing, Snapshot, Step, StepKind
+from transfer.model import Bookmark, Dataset, Forest, Guid, Landing, Snapshot, Step, StepKind
 from transfer.peer.messages import (
     GetLineage,
     GetTreeRoot,
@@ -170,3 +170,10 @@ def test_a_lineage_ends_at_its_point() -> None:
         assert up_to(forest, points) == set(expected)
         for point in points:
             assert {one.guid for one in forest.lineage(point)} <= set(expected)
+
+
+def test_a_bookmark_in_the_lineage_belongs_to_it() -> None:
+    marks = (Bookmark("1", "h-1", 1), Bookmark("4", "h-4", 4))
+    left = (Snapshot("2", "h-2", "mirrors/m", 2), Snapshot("3", "h-3", "mirrors/m", 3))
+    forest = Forest.of([Dataset("mirrors/m", None, left, bookmarks=marks)])
+    assert up_to(forest, ["3"]) == {"1", "2", "3"}

@@ -58,7 +58,9 @@ async def ensure(
 
 
 def shipped(outcome: Outcome) -> list[tuple[Guid, Guid | None]]:
-    return [(receipt.step.snapshot, receipt.step.base) for receipt in outcome.receipts]
+    """What came from what; a run of neighbours (on OpenZFS) one after the other."""
+    steps = [receipt.step for receipt in outcome.receipts]
+    return [pair for step in steps for pair in zip(step.makes, (step.base, *step.run), strict=True)]
 
 
 async def test_a_history_on_two_branches_comes_each_snapshot_once(

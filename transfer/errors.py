@@ -18,7 +18,8 @@ TransferError
     ├── CommandFailed          STORAGE_ERROR               retryable
     ├── DatasetBusy            DATASET_BUSY                retryable
     ├── DatasetMissing         DATASET_MISSING
-    └── SnapshotMissing        SNAPSHOT_MISSING
+    ├── SnapshotMissing        SNAPSHOT_MISSING
+    └── PermissionMissing      PERMISSION_MISSING
 
 `code` is contract (a job's `error.code`), `message` is for people, `evidence` holds the facts
 that led to it as plain JSON values.
@@ -136,7 +137,8 @@ class CommandFailed(StorageError):
 
 
 class DatasetBusy(StorageError):
-    """The dataset is mounted, held, cloned or in use; `evidence` says which."""
+    """The dataset is mounted, held, cloned or in use; `evidence` says which, by `causes` where
+    ZFS itself does not."""
 
     code = "DATASET_BUSY"
     retryable = True
@@ -152,6 +154,12 @@ class SnapshotMissing(StorageError):
     """No such snapshot."""
 
     code = "SNAPSHOT_MISSING"
+
+
+class PermissionMissing(StorageError):
+    """The user that we run as may not do this with the storage."""
+
+    code = "PERMISSION_MISSING"
 
 
 def from_code(code: str, message: str, evidence: Evidence) -> TransferError:

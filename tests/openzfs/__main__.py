@@ -6,10 +6,11 @@ image    the module, the kernel and the root that a machine starts from
 machine  qemu: start, save, reset, crash, boot again, run in it
 disks    the project and the Python that it needs
 suite    pytest in the machine
+inside   tests for there alone: what only the kernel's module can show
 
 `OPENZFS=backports` takes OpenZFS 2.3 instead of 2.1. The arguments are pytest's; without any, the
-zfs part of the storage contract. As root on Debian. What needs two machines is in `test_*.py` here,
-for pytest on this host.
+zfs part of the storage contract, and those of `inside`. As root on Debian. What needs two machines
+is in `test_*.py` here, for pytest on this host.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ SUITE_SECONDS = 2400.0
 
 def main(arguments: Sequence[str]) -> int:
     """Makes what is not there yet, runs the tests, returns pytest's exit status."""
-    contract = sorted(ROOT.glob("tests/contract/test_storage*.py"))
-    wanted = arguments or [str(path.relative_to(ROOT)) for path in contract]
+    found = [
+        *ROOT.glob("tests/contract/test_storage*.py"),
+        *ROOT.glob("tests/openzfs/inside/test_*.py"),
+    ]
+    wanted = arguments or [str(path.relative_to(ROOT)) for path in sorted(found)]
     started = time.monotonic()
     try:
         cache = cache_root()

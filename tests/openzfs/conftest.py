@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel_zfs import KERNEL
 from tests.openzfs.cache import cache_root
 from tests.openzfs.debian import chosen_suite
 from tests.openzfs.image import image
 from tests.openzfs.machine import Machine
+
+# That is for pytest in a machine: what only the kernel's ZFS can show.
+collect_ignore = [] if KERNEL else ["inside"]
 
 Nodes = tuple[Machine, Machine]
 

@@ -1,4 +1,4 @@
-"""What `zfs` says, as values: with the very words of zfs-fuse 0.7.0."""
+"""What `zfs` says, as values: with the very words of zfs-fuse 0.7.0 and OpenZFS."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transfer.errors import (
     DatasetMissing,
     InsufficientStorage,
     KeyUnavailable,
+    PermissionMissing,
     SnapshotMissing,
     SourceChanged,
     StreamCorrupt,
@@ -113,7 +114,12 @@ SAID = [
     ("cannot destroy 'a/m@h-1': dataset is busy", DatasetBusy),
     ("umount: /m: target is busy.\ncannot unmount '/m': umount failed", DatasetBusy),
     ("cannot destroy 'a/m@s': snapshot has dependent clones\nuse '-R' to …", DatasetBusy),
+    ("cannot destroy 'a/m@s': snapshot is cloned\nno snapshots destroyed", DatasetBusy),
+    ("cannot destroy snapshot a/m@s: it's being held. Run 'zfs holds -r a/m@s' to …", DatasetBusy),
     ("cannot rollback 'a/m': I/O error", DatasetBusy),
+    ("cannot hold in dataset 'a/m': permission denied", PermissionMissing),
+    ("cannot mount 'a/m': Insufficient privileges", PermissionMissing),
+    ("Permission denied the ZFS utilities must be run as root.", PermissionMissing),
     ("cannot hold 'a/m@zz': dataset does not exist", SnapshotMissing),
     ("cannot open 'a/nope': dataset does not exist", DatasetMissing),
     ("WARNING: could not send a/m@nn: does not exist", SourceChanged),

@@ -5,6 +5,9 @@ zfs_stream   pure: the head of a native stream
 zfs_command  running `zfs` under the root: questions, deeds tried again while busy
 zfs_mounts   mounting, unmounting, flushing
 zfs_keys     keys of encrypted datasets
+zfs_proc     what runs and is mounted, by /proc
+zfs_busy     pure: why a dataset is busy
+zfs_stale    ending a receive that nobody feeds any more
 zfs_traits   what the filesystems can do, tried once
 zfs_features what the program and the pool do beyond zfs-fuse
 zfs_settings pure: the few properties that go with a dataset
@@ -77,7 +80,8 @@ class ZfsStorage(ZfsTree):
     async def open(cls, root: str, mount_root: str, lock_dir: str) -> ZfsStorage:
         """Opens the storage under the existing dataset `root` and makes what it needs there.
 
-        Raises DatasetMissing where there is no root.
+        Raises DatasetMissing where there is no root, PermissionMissing where root has to open it
+        first (`zfs_traits`); that done, any user can, who then may do what `zfs allow` says.
         """
         zfs = Zfs(root)
         names = [root, *(zfs.name(folder) for folder in _FOLDERS)]

@@ -4,12 +4,13 @@ while the dataset is busy. It knows nothing of generations and mirrors."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from transfer import command
-from transfer.errors import DatasetMissing, SnapshotMissing
+from transfer.errors import DatasetMissing, SnapshotMissing, TransferError
 from transfer.model import Dataset, Forest, Guid, Snapshot
-from transfer.storage import zfs_text
+from transfer.storage import zfs_busy, zfs_proc, zfs_text
 
 ASK_SECONDS = 60.0
 DEED_SECONDS = 300.0
@@ -52,7 +53,7 @@ class Zfs:
         """One `zfs` command that must succeed, or say nothing but what is harmless.
 
         Tried again, a bounded number of times, while the dataset is busy. Raises what
-        `zfs_text.failure` makes of its words.
+        `zfs_text.failure` makes of its words, DatasetBusy with its causes.
         """
         pause_seconds = BUSY_FIRST_SECONDS
         for attempt in range(1, BUSY_TRIES + 1):
@@ -61,9 +62,24 @@ class Zfs:
                 return
             error = zfs_text.failure(output)
             if not zfs_text.passes(error) or attempt == BUSY_TRIES:
-                raise error
+                raise await self._told_apart(output, error)
             await asyncio.sleep(pause_seconds)
             pause_seconds *= 1.5
+
+    async def _told_apart(self, output: command.Output, error: TransferError) -> TransferError:
+        """The error of a failed deed; with what keeps its dataset busy, as far as it can be seen
+        now."""
+        if not zfs_busy.may_be_told_apart(error):
+            return error
+        words = [word for word in output.argv if word.startswith(f"{self.root}/")]
+        keys = [key for key in self._asked if key in (zfs_busy.HOLDS, zfs_text.RESUME)]
+        with contextlib.suppress(TransferError):  # the deed's own words matter more
+            names = [word.partition("@")[0] for word in words]
+            rows = await self.properties(names, keys, "-r", "-d", "1")
+            running = await asyncio.to_thread(zfs_proc.streams)
+            facts = zfs_busy.Facts(rows, zfs_proc.mounted(), running)
+            return zfs_busy.explained(output, facts)
+        return error
 
     async def properties(
         self, names: Iterable[str], keys: Sequence[str], *options: str

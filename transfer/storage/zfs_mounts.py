@@ -10,9 +10,9 @@ from transfer import command
 from transfer.errors import StorageError
 from transfer.storage.zfs_command import ASK_SECONDS, Zfs
 from transfer.storage.zfs_keys import ZfsKeys
+from transfer.storage.zfs_proc import mounted
 
 SYNC_SECONDS = 300.0
-_ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
 
 class ZfsMounts:
@@ -77,21 +77,3 @@ class ZfsMounts:
             output = await command.run(argv, deadline_seconds=ASK_SECONDS)
             if output.status != 0:
                 raise StorageError(f"cannot read {directory}: {output.stderr.strip()}")
-
-
-def mounted() -> set[tuple[str, str]]:
-    """The ZFS mounts of this process's namespace: (dataset's full name, directory)."""
-    found: set[tuple[str, str]] = set()
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            kind, source = after.split(" ")[:2]
-            if kind in ("zfs", "fuse.zfs"):
-                found.add((source, _unescaped(before.split(" ")[4])))
-    return found
-
-
-def _unescaped(field: str) -> str:
-    for escape, character in _ESCAPES:
-        field = field.replace(escape, character)
-    return field

@@ -29,6 +29,7 @@ from transfer.storage import zfs_settings, zfs_text
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
 from transfer.storage.zfs_features import Features
+from transfer.storage.zfs_stale import end_stale
 from transfer.storage.zfs_stream import HEAD_BYTES, StreamHead, check_head, stream_head
 
 
@@ -42,6 +43,7 @@ class ZfsReceiver:
 
     async def receive(self, step: Step, path: str, blocks: AsyncIterator[bytes]) -> Snapshot:
         """As `Storage.receive`; an answer without a byte read where the snapshot is here."""
+        await end_stale(self._zfs.name(path))
         here = await self._zfs.find(path)
         arrived = _arrived(here, step)
         if arrived is not None and arrived.guid == step.snapshot:

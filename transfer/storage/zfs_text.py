@@ -13,6 +13,7 @@ from transfer.errors import (
     DatasetMissing,
     InsufficientStorage,
     KeyUnavailable,
+    PermissionMissing,
     SnapshotMissing,
     SourceChanged,
     StorageError,
@@ -176,11 +177,13 @@ _MEANINGS: tuple[tuple[str, type[TransferError]], ...] = (
     (r"does not match incremental source|local origin for clone .* does not exist", SourceChanged),
     (r"incremental source .* does not exist|could not send .* does not exist", SourceChanged),
     (r"not an earlier snapshot|incremental source must be in same filesystem", SourceChanged),
-    (r"busy|has dependent clones|has children|more recent snapshots exist", DatasetBusy),
+    (r"busy|has dependent clones|is cloned|has children", DatasetBusy),
+    (r"being held|more recent snapshots exist", DatasetBusy),
     (r"cannot rollback '[^']*': I/O error", DatasetBusy),
     (r"'[^']*@[^']*': (dataset|snapshot) does not exist", SnapshotMissing),
     (r"dataset does not exist|no such (pool|dataset)", DatasetMissing),
-    (r"permission denied|must be root|Unable to open /dev/zfs", StorageError),
+    (r"[Pp]ermission denied|[Ii]nsufficient privileges|must be (run as )?root", PermissionMissing),
+    (r"Unable to open /dev/zfs", StorageError),
 )
 
 

@@ -18,7 +18,7 @@ from daemon.model import Project, Server, User, new_id
 from daemon.store import accounts, servers
 from daemon.store.database import Database, Tx
 from daemon.store.migrate import migrate
-from transfer.errors import StorageError
+from transfer.errors import PermissionMissing, StorageError
 from transfer.storage import open_storage
 
 FIRST_PROJECT = "default"
@@ -100,7 +100,7 @@ async def check_storage(config: Config) -> None:
         )
     except StorageError as error:
         hint = ""
-        if storage.backend == "zfs":
+        if storage.backend == "zfs" and not isinstance(error, PermissionMissing):
             create = f"zfs create -o mountpoint=none -o atime=off {storage.root}"
             hint = f"; run: {create}, or set storage.backend to dir and storage.root to a directory"
         raise StartError(f"storage.root: {error.message}{hint}") from None

@@ -1,5 +1,6 @@
 """What ZFS under a root can do: tried once on a dataset made for it, and kept as a property of
-the root for as long as the same driver and the same program run."""
+the root for as long as the same driver and the same program run. Only root can try, for only root
+can mount; who opens the storage later needs no more than to read the property."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import os
 import shutil
 from dataclasses import replace
 
+from transfer.errors import PermissionMissing
 from transfer.model import Traits
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
@@ -23,12 +25,17 @@ _HOLE_BYTES = 8 << 20
 
 
 async def detect(zfs: Zfs, mounts: ZfsMounts, lock_dir: str) -> tuple[Traits, Features]:
-    """The traits of the root's filesystems, and what the program does for them."""
+    """The traits of the root's filesystems, and what the program does for them. Raises
+    PermissionMissing where they are not known yet and this user cannot try."""
     async with locked(lock_dir, "traits"):
         driver = _driver()
         known = (await zfs.properties([zfs.root], [TRAITS]))[zfs.root][TRAITS]
         if known.startswith(driver + " "):
             traits, features = _parse(known)
+        elif os.geteuid() != 0:
+            raise PermissionMissing(
+                f"{zfs.root} must be opened once as root, by this version of ZFS", driver=driver
+            )
         else:
             traits, features = await _probe(zfs, mounts)
             await zfs.do("set", f"{TRAITS}={_text(driver, traits, features)}", zfs.root)

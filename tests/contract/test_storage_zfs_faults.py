@@ -170,6 +170,7 @@ async def test_what_is_gone_from_the_source_is_told(servers: Servers) -> None:
     second = await servers.snapshot()
     await servers.source.release([first.guid], TAG)
     await servers.source.destroy_snapshot(servers.path, first.guid)
+    await servers.source.destroy_bookmark(servers.path, first.guid)
     for step in (full_step(first), increment(first, second)):
         with pytest.raises(SourceChanged):
             await anext(servers.source.send(step))

@@ -20,11 +20,12 @@ from itertools import pairwise
 from transfer import command
 from transfer.errors import (
     DatasetBusy,
+    SnapshotMissing,
     SourceChanged,
     TransferError,
     VerifyMismatch,
 )
-from transfer.model import Dataset, Settings, Snapshot, Step
+from transfer.model import Dataset, Guid, Settings, Snapshot, Step
 from transfer.storage import zfs_settings, zfs_text
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
@@ -73,6 +74,7 @@ class ZfsReceiver:
 
     async def resume_point(self, step: Step, path: str) -> Step | None:
         """As `Storage.resume_point`."""
+        await end_stale(self._zfs.name(path))
         here = await self._zfs.find(path)
         if here is None or here.token is None:
             return None
@@ -171,9 +173,15 @@ class ZfsReceiver:
                 options += ["-o", "canmount=noauto", *zfs_settings.options(self._allowed(step))]
             # A receive that is gone on with has its origin already.
             if step.into is None and step.base is not None and step.token is None:
-                origin = (await self._zfs.locate([step.base]))[step.base]
+                origin = await self._origin(step.base)
                 options += ["-o", f"origin={origin}"]
         return ["zfs", "receive", *options, self._zfs.name(path)]
+
+    async def _origin(self, base: Guid) -> str:
+        try:
+            return (await self._zfs.locate([base]))[base]
+        except SnapshotMissing as error:
+            raise SourceChanged("the base is gone from here", base=base) from error
 
     async def _feed(self, argv: list[str], start: bytes, blocks: AsyncIterator[bytes]) -> None:
         """Hands a block on only when the next one is there: the caller's iterator ends well only

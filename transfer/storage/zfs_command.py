@@ -72,7 +72,7 @@ class Zfs:
         if not zfs_busy.may_be_told_apart(error):
             return error
         words = [word for word in output.argv if word.startswith(f"{self.root}/")]
-        keys = [key for key in self._asked if key in (zfs_busy.HOLDS, zfs_text.RESUME)]
+        keys = [key for key in self.asked if key in (zfs_busy.HOLDS, zfs_text.RESUME)]
         with contextlib.suppress(TransferError):  # the deed's own words matter more
             names = [word.partition("@")[0] for word in words]
             rows = await self.properties(names, keys, "-r", "-d", "1")
@@ -87,15 +87,8 @@ class Zfs:
         """These properties of these names, as far as they exist."""
         found: dict[str, dict[str, str]] = {}
         for some in _portions(list(dict.fromkeys(names)), NAMES_PER_COMMAND):
-            argv = [
-                "zfs",
-                "get",
-                "-Hp",
-                *options,
-                "-o",
-                "name,property,value,source",
-                ",".join(keys),
-            ]
+            columns = "name,property,value,source"
+            argv = ["zfs", "get", "-Hp", *options, "-o", columns, ",".join(keys)]
             output = await command.run([*argv, *some], deadline_seconds=ASK_SECONDS, outlives=True)
             if not zfs_text.only_says(output, "does not exist"):
                 raise zfs_text.failure(output)

@@ -21,8 +21,8 @@ test: $(READY)
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# The zfs tests on the real module, in a machine under emulation: OpenZFS 2.1, or 2.3 where
-# OPENZFS=backports.
+# The zfs tests on the real module, in machines under emulation: OpenZFS 2.1, or 2.3 where
+# OPENZFS=backports; then those of two servers whose link and power are cut.
 test-openzfs: $(READY)
 	tests/install-parts openzfs
 	$(BIN)/python -m tests.openzfs $(ARGS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, MakeCluster, Settings
+from tests.kernel_zfs import KERNEL
 from tests.postgres import Postgres, serving
 from transfer.storage.private_zfs import PrivateZfs
 
@@ -46,8 +47,8 @@ def new_catalogue(
 ) -> Callable[[], str] | Callable[[], None]:
     """Makes the address of an empty catalogue for a cluster: beside zfs in PostgreSQL, beside dir
     a SQLite file of its own, which is None. Storage and catalogue know nothing of each other, so
-    each test runs on both of either."""
-    if backend == "dir":
+    each test runs on both of either. The machine of tests/openzfs has no PostgreSQL."""
+    if backend == "dir" or KERNEL:
         return lambda: None
     server: Postgres = request.getfixturevalue("postgres")
 

@@ -11,6 +11,7 @@ import pytest
 from tests.kernel_zfs import KERNEL
 from tests.openzfs.cache import cache_root
 from tests.openzfs.debian import chosen_suite
+from tests.openzfs.disks import project_disk, python_disk
 from tests.openzfs.image import image
 from tests.openzfs.machine import Machine
 
@@ -23,10 +24,9 @@ Nodes = tuple[Machine, Machine]
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Nodes]:
     """node1 and node2, up, with two blank disks each; a test leaves them up."""
-    base = image(cache_root(), chosen_suite())
-    with (
-        tempfile.TemporaryDirectory(prefix="hoody-openzfs-") as work,
-        Machine(base, Path(work), 1) as one,
-        Machine(base, Path(work), 2) as two,
-    ):
-        yield one, two
+    base, python = image(cache_root(), chosen_suite()), python_disk(cache_root())
+    with tempfile.TemporaryDirectory(prefix="hoody-openzfs-") as name:
+        work = Path(name)
+        disks = [python, project_disk(work)]
+        with Machine(base, work, 1, disks) as one, Machine(base, work, 2, disks) as two:
+            yield one, two

@@ -93,15 +93,15 @@ class Machine:
             time.sleep(POLL_SECONDS)
         self._port = self._forwarded_port()
 
-    def argv(self, shell_command: str) -> list[str]:
-        """What runs a shell command in the machine, as root."""
+    def argv(self, shell_command: str, *forwards: str) -> list[str]:
+        """What runs a shell command in the machine, as root; `forwards` are options of ssh."""
         settings = (
             *("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"),
             *("IdentitiesOnly=yes", "ServerAliveInterval=30", "ServerAliveCountMax=10"),
         )
         options = [part for setting in settings for part in ("-o", setting)]
         where = ["-i", str(self._image / KEY_FILE), "-p", str(self._port), "root@127.0.0.1"]
-        return ["ssh", "-n", "-F", "none", *options, *where, shell_command]
+        return ["ssh", "-n", "-F", "none", *options, *forwards, *where, shell_command]
 
     def run(self, *argv: str, seconds: float) -> str:
         """Runs a command in the machine, to its end; returns what it prints on stdout.

@@ -1,4 +1,4 @@
-"""The project's own tests, run inside of a machine that has the real module."""
+"""The project's own tests, run inside of machines that have the real module."""
 
 from __future__ import annotations
 
@@ -6,31 +6,95 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import IO
 
+from tests.openzfs.disks import ROOT
 from tests.openzfs.machine import Machine
 
 # Emulation is ten times slower than the machine it runs on.
-TEST_SECONDS = 1800
+TEST_SECONDS = 900
 LOOK_SECONDS = 60.0
 DEADLINE_STATUS = 124
 
+_CONTRACT = "tests/contract"
+_ACCEPTANCE = "tests/acceptance"
+_FIRST: tuple[tuple[str, ...], ...] = (
+    (f"{_CONTRACT}/test_storage.py",),
+    (
+        f"{_ACCEPTANCE}/test_spine.py::test_copies_follow_their_source",
+        f"{_ACCEPTANCE}/test_spine.py::test_deleting_a_source_leaves_its_copies",
+        f"{_ACCEPTANCE}/test_snapshots.py::test_restore_gives_the_exact_tree_back",
+    ),
+    (f"{_CONTRACT}/test_storage_zfs_faults.py",),
+    (f"{_CONTRACT}/engine/test_look.py", f"{_CONTRACT}/engine/test_collect_husks.py"),
+    (
+        f"{_CONTRACT}/engine/test_replication.py",
+        f"{_CONTRACT}/engine/test_strategy.py",
+        f"{_CONTRACT}/engine/test_bases_bookmarks.py",
+    ),
+    (f"{_CONTRACT}/test_storage_zfs.py",),
+    (f"{_CONTRACT}/test_storage_promote.py", f"{_CONTRACT}/test_storage_look.py"),
+)
+_REST = (f"{_CONTRACT}/test_storage*.py", "tests/openzfs/inside/test_*.py")
 
-def run_tests(machine: Machine, arguments: Sequence[str], seconds: float) -> int:
-    """Runs pytest in the machine; what it says goes to our stdout. Returns its exit status, or
-    that of a deadline with a look at what hangs."""
+
+def pieces() -> list[tuple[str, ...]]:
+    """What runs where nothing else is asked for: the contract of the storage, replication, two
+    servers from end to end, and what can be shown on the kernel's module alone. What takes long
+    comes first, for the machines to end at about the same time."""
+    named = {name.partition("::")[0] for piece in _FIRST for name in piece}
+    there = {str(path.relative_to(ROOT)) for glob in _REST for path in ROOT.glob(glob)}
+    return [*_FIRST, *((path,) for path in sorted(there - named))]
+
+
+def run_tests(
+    machine: Machine, arguments: Sequence[str], seconds: float, out: IO[bytes] | None = None
+) -> int:
+    """Runs pytest's zfs tests in the machine; what it says goes to `out`, or to our stdout.
+    Returns its exit status, or that of a deadline with a look at what hangs."""
     # The plugin of schemathesis is not needed here, and takes half a minute to import.
     plugins = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
-    pytest = ["python3", "-u", "-m", "pytest", "-v", *plugins]
+    pytest = ["python3", "-u", "-m", "pytest", "-v", "-m", "zfs", "--durations=5", *plugins]
     # Nothing of it may be skipped, and its pools are the module's.
     settings = ["CI=true", "HOODY_TEST_ZFS=kernel", f"COLUMNS={os.environ.get('COLUMNS', '100')}"]
     shell_command = shlex.join(["env", *settings, *pytest, f"--timeout={TEST_SECONDS}", *arguments])
     argv = machine.argv(f"cd /root/project && {shell_command}")
     try:
-        return subprocess.run(argv, check=False, timeout=seconds).returncode
+        return subprocess.run(argv, check=False, timeout=seconds, stdout=out).returncode
     except subprocess.TimeoutExpired:
-        print(f"openzfs: not done after {seconds:.0f} s\n{_look(machine)}", file=sys.stderr)
+        said = f"openzfs: not done after {seconds:.0f} s\n{_look(machine)}"
+        print(said, file=sys.stderr, flush=True)
         return DEADLINE_STATUS
+
+
+def run_pieces(machines: Sequence[Machine], todo: Sequence[Sequence[str]], seconds: float) -> int:
+    """Runs pieces of the suite, each in the first machine that is free; what it says is told when
+    it has ended. Returns the worst exit status."""
+    free: SimpleQueue[Machine] = SimpleQueue()
+    for machine in machines:
+        free.put(machine)
+    deadline = time.monotonic() + seconds
+
+    def run(piece: Sequence[str]) -> int:
+        machine = free.get()
+        began = time.monotonic()
+        with tempfile.TemporaryFile() as out:
+            status = run_tests(machine, piece, max(deadline - began, 0), out)
+            out.seek(0)
+            said = out.read().decode(errors="replace")
+        free.put(machine)
+        spent = time.monotonic() - began
+        head = f"openzfs: {' '.join(piece)}: status {status} after {spent:.0f} s"
+        print(f"{head}\n{said}", flush=True)
+        return status
+
+    with ThreadPoolExecutor(len(machines)) as threads:
+        return max(threads.map(run, todo))
 
 
 def _look(machine: Machine) -> str:

@@ -92,12 +92,12 @@ class PrivateZfs:
         finally:
             self._stop()
 
-    def create_pool(self, pool: str, file: str, size_bytes: int) -> None:
-        """Makes a pool of a sparse file, which is removed with it."""
+    def create_pool(self, pool: str, file: str, size_bytes: int, *options: str) -> None:
+        """Makes a pool of a sparse file, which is removed with it; `options` are of `zpool`."""
         with open(file, "xb") as sparse:
             sparse.truncate(size_bytes)
         self._pools.append((pool, file))
-        _do("zpool", "create", "-m", "none", "-O", "atime=off", pool, file)
+        _do("zpool", "create", "-m", "none", "-O", "atime=off", *options, pool, file)
 
     def destroy_pool(self, pool: str) -> None:
         """Unmounts and destroys a pool, and removes its file."""

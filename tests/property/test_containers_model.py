@@ -269,7 +269,7 @@ def run(open_world: OpenWorld, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(900)
 def test_containers_are_as_in_the_model_on_dir(catalogue: Path) -> None:
-    run(partial(open_world, catalogue, dict), examples=40, steps=25)
+    run(partial(open_world, catalogue, dict), examples=28, steps=25)
 
 
 @pytest.mark.zfs

@@ -74,6 +74,8 @@ class ZfsReceiver:
 
     async def resume_point(self, step: Step, path: str) -> Step | None:
         """As `Storage.resume_point`."""
+        if not self._features.resumes:
+            return None
         await end_stale(self._zfs.name(path))
         here = await self._zfs.find(path)
         if here is None or here.token is None:

@@ -22,6 +22,7 @@ ROWS = {
     M: {"userrefs": "-", "receive_resume_token": "-"},
     f"{M}@free": {"userrefs": "0", "receive_resume_token": "-"},
     f"{M}@held": {"userrefs": "2", "receive_resume_token": "-"},
+    f"{M}@free-later": {"userrefs": "1", "receive_resume_token": "-"},
 }
 CUT = {M: {"receive_resume_token": "1-e604ea4bf-e0-789c"}}
 MOUNTS = {(M, "/srv/m"), (f"{M}x", "/srv/mx")}
@@ -59,7 +60,7 @@ def test_holds(argv: str, found: list[Cause]) -> None:
 
 
 def test_a_hold_is_named() -> None:
-    error = told(f"destroy {M}")
+    error = told(f"destroy {M}@held")
     assert error.message == f"zfs destroy: {BUSY} ({M}@held is held 2 times)"
     assert error.evidence["reasons"] == [f"{M}@held is held 2 times"]
     assert error.evidence["stderr"] == BUSY

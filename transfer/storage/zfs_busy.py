@@ -61,12 +61,12 @@ def explained(output: Output, facts: Facts) -> DatasetBusy:
 def _reasons(output: Output, facts: Facts) -> Iterator[tuple[Cause, str]]:
     verb = output.argv[1]
     for name in output.argv[2:]:
-        dataset, at, _ = name.partition("@")
+        dataset = zfs_text.dataset_of(name)
         if dataset not in facts.rows:
             continue
         if verb != "unmount":
             yield from _of_streams(dataset, facts)
-        if not at or verb == "rollback":
+        if dataset == name or verb == "rollback":
             yield from _of_mounts(dataset, facts)
         if verb == "destroy":
             yield from _of_holds(name, facts)
@@ -99,4 +99,4 @@ def _of_holds(name: str, facts: Facts) -> Iterator[tuple[Cause, str]]:
 
 def _is_in(name: str, dataset: str) -> bool:
     """Whether a dataset, or the dataset of a snapshot, is `dataset` or below it."""
-    return f"{name.partition('@')[0]}/".startswith(f"{dataset}/")
+    return f"{zfs_text.dataset_of(name)}/".startswith(f"{dataset}/")

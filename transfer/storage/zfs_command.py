@@ -71,10 +71,10 @@ class Zfs:
         now."""
         if not zfs_busy.may_be_told_apart(error):
             return error
-        words = [word for word in output.argv if word.startswith(f"{self.root}/")]
         keys = [key for key in self.asked if key in (zfs_busy.HOLDS, zfs_text.RESUME)]
         with contextlib.suppress(TransferError):  # the deed's own words matter more
-            names = [word.partition("@")[0] for word in words]
+            ours = [word for word in output.argv if word.startswith(f"{self.root}/")]
+            names = [zfs_text.dataset_of(word) for word in ours]
             rows = await self.properties(names, keys, "-r", "-d", "1")
             running = await asyncio.to_thread(zfs_proc.streams)
             facts = zfs_busy.Facts(rows, zfs_proc.mounted(), running)

@@ -79,16 +79,10 @@ class Asks:
             return sum([len(block) async for block in blocks])
 
     async def collect(self) -> None:
-        """Takes an anchor, and has it destroyed as one that nothing needs."""
+        """Takes an anchor, and has it and its bookmark destroyed as nothing needs them."""
         anchor = await self.write_and_snapshot()
         await self.release(anchor)
         await self._server.destroy(anchor)
-
-    async def bookmark(self, snapshot: Snapshot) -> None:
-        name = f"{self._server.root}/{snapshot.dataset}"
-        mark = f"{name}#{new_id()}"
-        await as_user("zfs", "bookmark", f"{name}@{snapshot.name}", mark)
-        await as_user("zfs", "destroy", mark)
 
 
 async def test_what_readme_allows_is_enough(server: Unprivileged) -> None:
@@ -110,7 +104,6 @@ async def test_what_readme_allows_is_enough(server: Unprivileged) -> None:
         taken = {first.guid, second.guid}
         left = (await peer.lineage([second.guid])).snapshots()
         assert [one.holds for one in left if one.guid in taken] == [0, 0]
-        await asks.bookmark(second)
         await asks.collect()
 
 
@@ -119,7 +112,7 @@ async def test_each_of_them_is_needed(server: Unprivileged) -> None:
         asks = Asks(server, peer)
         first = await asks.write_and_snapshot()
         needs: dict[str, Callable[[], Awaitable[object]]] = {
-            "bookmark": lambda: asks.bookmark(first),
+            "bookmark": asks.write_and_snapshot,
             "destroy": asks.snapshot,
             "hold": lambda: asks.hold(first),
             "mount": asks.snapshot,

@@ -36,6 +36,7 @@ from transfer.storage import open_storage
 async def main(*settings, path, guid):
     storage = await open_storage("zfs", *settings)
     await storage.destroy_snapshot(path, guid)
+    await storage.destroy_bookmark(path, guid)
 
 try:
     asyncio.run(main(*sys.argv[1:4], path=sys.argv[4], guid=sys.argv[5]))
@@ -102,7 +103,8 @@ class Unprivileged:
         await Zfs(self.root).do(verb, "-u", USER, ",".join(permissions), self.root)
 
     async def destroy(self, snapshot: Snapshot) -> None:
-        """Destroys a snapshot as the user's collector does. Raises what the storage does."""
+        """Destroys a snapshot and its bookmark as the user's collector does. Raises what the
+        storage does."""
         config = self.world.here.config
         settings = (self.root, config.storage.mount_root, config.server.state_dir)
         program = (sys.executable, "-c", _DESTROY, *settings, snapshot.dataset, snapshot.guid)

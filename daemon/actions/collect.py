@@ -16,7 +16,7 @@ from daemon.actions import letting_go, sizes
 from daemon.model import DatasetRow, Role, mirror_path
 from daemon.store import bases, containers, datasets, jobs, leases, unneeded, user_snapshots
 from daemon.store.database import Database, Tx
-from transfer.errors import DatasetBusy
+from transfer.errors import DatasetBusy, PermissionMissing
 from transfer.model import Dataset, Forest, Guid
 from transfer.retain import Deed, DeedKind, Needs, deeds, possible
 from transfer.storage.base import Storage
@@ -165,7 +165,8 @@ class Collector:
         return possible(inventory.forest, ripe, clones_pin=inventory.needs.clones_pin)
 
     async def _do(self, deed: Deed, inventory: Inventory) -> bool:
-        """Carries one deed out; False where somebody still uses what it is about."""
+        """Carries one deed out; False where somebody still uses what it is about, or where it takes
+        root and we are not: a source may run without (README, least privilege)."""
         row = inventory.rows[deed.path]
         try:
             if deed.kind is DeedKind.PROMOTE:
@@ -184,7 +185,7 @@ class Collector:
                 guid = deed.guid or ""
                 is_named = partial(self._is_named, guid)
                 await self._storage.destroy_snapshot(deed.path, guid, is_named)
-        except DatasetBusy:
+        except (DatasetBusy, PermissionMissing):
             return False
         return True
 
@@ -203,7 +204,7 @@ class Collector:
         await self._note(row, ready=False)
         try:
             await self._storage.destroy(row.path)
-        except DatasetBusy:
+        except (DatasetBusy, PermissionMissing):
             await self._note(row, ready=row.ready)
             raise
         async with self._db.write() as tx:
@@ -235,7 +236,7 @@ class Collector:
             if row.path in forest.datasets:
                 try:
                     await self._storage.retire(row.path, target)
-                except DatasetBusy:
+                except (DatasetBusy, PermissionMissing):
                     continue
             if target in (await self._storage.inspect([target])).datasets:
                 async with self._db.write() as tx:

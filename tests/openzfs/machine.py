@@ -123,13 +123,16 @@ class Machine:
     def crash(self) -> None:
         """A power cut: what was not on its disks is lost."""
         if self._process is not None:
-            self._process.kill()
+            self._tell("quit")  # a qemu that is killed loses of its files what the disks have
             self._process.wait(STOP_SECONDS)
             self._process = None
 
     def stop(self) -> None:
         """Ends it; nothing of it is kept."""
-        self.crash()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(STOP_SECONDS)
+            self._process = None
 
     def _disk(self, number: int) -> Path:
         return self._work / f"disk{number}.qcow2"

@@ -18,7 +18,7 @@ from tests.openzfs.machine import Machine
 from tests.postgres import Postgres
 from transfer import command
 
-READY_SECONDS = 180.0
+READY_SECONDS = 300.0
 COMMAND_SECONDS = 120.0
 POLL_SECONDS = 0.1
 RATE_BYTES = 2 << 20
@@ -27,7 +27,7 @@ _SOCKET = ".s.PGSQL.5432"
 _CONFIG = "/etc/hoody/hoodyd.toml"
 _LOG = "/var/log/hoodyd.log"
 _SECRETS = ("/etc/hoody/jwt.secret", "/etc/hoody/sealing.key")
-_HOODYD = "cd /root/project && python3 -m daemon"
+_HOODYD = "cd /root/project && exec python3 -m daemon"
 
 
 class Server:
@@ -44,7 +44,7 @@ class Server:
 
     def set_up(self, first: Server | None = None) -> None:
         """Makes the pool and the config, with the secrets of the `first` server if there is one,
-        and starts the daemon."""
+        and all that `hoodyd init` makes."""
         self.shell("zpool create -f -m none -O atime=off tank /dev/vdc")
         self.shell("zfs create -o mountpoint=none tank/hoody")
         self.shell(f"mkdir -p /etc/hoody {IMPORTS}")
@@ -52,17 +52,12 @@ class Server:
         if first is not None:
             files = " ".join(f"{first.name}:{file}" for file in _SECRETS)
             self.shell(f"scp -p {files} /etc/hoody/")
-        self.start()
+        subprocess.run(self._argv(f"{_HOODYD} init"), check=True, timeout=COMMAND_SECONDS)
 
     def start(self) -> None:
         """Starts the daemon and waits until it is ready."""
-        forwards = (
-            *("-o", "ExitOnForwardFailure=yes"),
-            *("-R", f"/run/{_SOCKET}:{self._socket}/{_SOCKET}"),
-            *("-L", f"127.0.0.1:{self._port}:127.0.0.1:8470"),
-        )
-        run = f"{{ {_HOODYD} init && exec python3 -m daemon run; }} >> {_LOG} 2>&1"
-        self._process = command.start_server(self.machine.argv(run, *forwards))
+        self.shell(f"rm -f /run/{_SOCKET}")  # sshd leaves the one of an earlier connection
+        self._process = command.start_server(self._argv(f"{_HOODYD} run >> {_LOG} 2>&1"))
         deadline = time.monotonic() + READY_SECONDS
         while not self._is_ready():
             alive = self._process.poll() is None and time.monotonic() < deadline
@@ -102,6 +97,15 @@ class Server:
         """The end of what the daemon has logged."""
         return self.shell(f"tail -c 20000 {_LOG}")
 
+    def _argv(self, shell_command: str) -> list[str]:
+        """What runs it with the catalogue at hand, and with the API's port of this host."""
+        forwards = (
+            *("-o", "ExitOnForwardFailure=yes"),
+            *("-R", f"/run/{_SOCKET}:{self._socket}/{_SOCKET}"),
+            *("-L", f"127.0.0.1:{self._port}:127.0.0.1:8470"),
+        )
+        return self.machine.argv(shell_command, *forwards)
+
     @property
     def _url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
@@ -122,5 +126,9 @@ class Server:
             "peer": {"advertise": f"{self.name}:8471"},
             "storage": {"root": "tank/hoody", "import_roots": [IMPORTS]},
             "database": {"url": "postgresql://hoody@/hoody?host=/run"},
-            "transfer": {"bandwidth_limit_bytes_per_second": RATE_BYTES},
+            "transfer": {
+                "bandwidth_limit_bytes_per_second": RATE_BYTES,
+                "max_concurrent": 1,  # each process takes seconds to start
+                "exporters": 1,
+            },
         }

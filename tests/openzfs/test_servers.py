@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +13,8 @@ from tests.fault.disturbing import in_the_middle, trouble
 from tests.openzfs.conftest import Nodes
 from tests.openzfs.servers import IMPORTS, Server
 from tests.postgres import serving
+
+pytestmark = pytest.mark.timeout(1200)
 
 DATA_BYTES = 24 << 20
 PART_BYTES = 6 << 20
@@ -28,6 +31,8 @@ def servers(nodes: Nodes) -> Iterator[Servers]:
         try:
             one.set_up()
             two.set_up(one)
+            with ThreadPoolExecutor(2) as threads:
+                list(threads.map(Server.start, (one, two)))
             yield one, two
         finally:
             one.end()

@@ -377,3 +377,18 @@ def test_a_bookmark_starts_no_run() -> None:
     here = Here(Forest.of([MIRROR]))
     found = plan(Forest.of([source]), ["3", "4"], here, native=True, runs=True)
     assert [(step.base, step.makes) for step in found.steps] == [("2", ("3",)), ("3", ("4",))]
+
+
+def test_with_branches_only_what_is_shared_comes_below() -> None:
+    """Two clones further: the level between is passed over, unless something else stands on it."""
+    near = dataset("containers/n/g", "5", origin="2")
+    far = dataset("containers/f/g", "6", origin="5")
+
+    def steps(clones: int) -> list[tuple[str, str, str | None]]:
+        shared = replace(near, snapshots=(replace(near.snapshots[0], clones=clones),))
+        source = Forest.of([PROD, shared, far])
+        found = plan(source, ["6"], Here(Forest.of([MIRROR])), native=True, branches=True)
+        return kinds(found.steps)
+
+    assert steps(1) == [("incremental", "6", "2")]
+    assert steps(2) == [("incremental", "5", "2"), ("incremental", "6", "5")]

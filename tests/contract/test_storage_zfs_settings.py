@@ -28,7 +28,7 @@ from transfer.model import Settings, Step
 pytestmark = pytest.mark.zfs
 
 SETTINGS = {"recordsize": "16384", "compression": "gzip-2"}
-OPENZFS_SETTINGS = {"xattr": "sa", "acltype": "posix", "dnodesize": "auto"}
+OPENZFS_SETTINGS = {"xattr": "off", "acltype": "posix", "dnodesize": "auto"}
 KNOWN = SETTINGS | OPENZFS_SETTINGS if KERNEL else SETTINGS
 STRANGE = {"devices": "off", "exec": "off", "setuid": "off", "quota": "1G", "hoody:head": "1"}
 

@@ -1,7 +1,7 @@
 """Our daemons, each on a machine of its own, with a private link between them.
 
-Their catalogue is a PostgreSQL of this host, which no fault of theirs reaches: the ssh connection
-that a daemon runs in brings it to the machine, and the daemon's API here.
+Their catalogue is a PostgreSQL of this host, which no fault of theirs reaches: an ssh connection
+brings it to the machine, and the daemon's API here.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Server:
         self.name = name
         self._socket = postgres.url("hoody").rpartition("host=")[2]
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def set_up(self, first: Server | None = None) -> None:
         """Makes the pool and the config, with the secrets of the `first` server if there is one,
@@ -52,16 +52,18 @@ class Server:
         if first is not None:
             files = " ".join(f"{first.name}:{file}" for file in _SECRETS)
             self.shell(f"scp -p {files} /etc/hoody/")
-        subprocess.run(self._argv(f"{_HOODYD} init"), check=True, timeout=COMMAND_SECONDS)
+        self._connect()
+        self.hoodyd("init")
 
-    def start(self) -> None:
-        """Starts the daemon and waits until it is ready."""
-        self.shell(f"rm -f /run/{_SOCKET}")  # sshd leaves the one of an earlier connection
-        self._process = command.start_server(self._argv(f"{_HOODYD} run >> {_LOG} 2>&1"))
+    def launch(self) -> None:
+        """Starts the daemon and does not wait."""
+        self._start(f"{_HOODYD} run >> {_LOG} 2>&1")
+
+    def wait_ready(self) -> None:
+        """Waits until readyz says so."""
         deadline = time.monotonic() + READY_SECONDS
         while not self._is_ready():
-            alive = self._process.poll() is None and time.monotonic() < deadline
-            assert alive, f"{self.name} is not ready: {self.log()}"
+            assert time.monotonic() < deadline, f"{self.name} is not ready: {self.log()}"
             time.sleep(POLL_SECONDS)
 
     def cut_power(self) -> None:
@@ -70,16 +72,20 @@ class Server:
         self.end()
 
     def boot(self) -> None:
-        """As after a power cut: the machine, its pool, the daemon."""
+        """As after a power cut: the machine, its pool, the daemon. Not in a thread that ends: what
+        a thread has started ends with it."""
         self.machine.boot()
         self.shell("zpool import -f tank")
-        self.start()
+        self._connect()
+        self.launch()
+        self.wait_ready()
 
     def end(self) -> None:
         """Lets go of a machine that is off, or is going to be."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        while self._processes:
+            process = self._processes.pop()
+            process.kill()
+            process.wait()
 
     def api(self) -> Api:
         """A client of it, as admin."""
@@ -97,14 +103,18 @@ class Server:
         """The end of what the daemon has logged."""
         return self.shell(f"tail -c 20000 {_LOG}")
 
-    def _argv(self, shell_command: str) -> list[str]:
-        """What runs it with the catalogue at hand, and with the API's port of this host."""
+    def _connect(self) -> None:
+        """Brings the catalogue to the machine, and the daemon's API to this host."""
         forwards = (
-            *("-o", "ExitOnForwardFailure=yes"),
             *("-R", f"/run/{_SOCKET}:{self._socket}/{_SOCKET}"),
             *("-L", f"127.0.0.1:{self._port}:127.0.0.1:8470"),
         )
-        return self.machine.argv(shell_command, *forwards)
+        self._start("exec sleep infinity", *forwards)
+        self.shell(f"until [ -S /run/{_SOCKET} ]; do sleep 0.1; done")
+
+    def _start(self, shell_command: str, *forwards: str) -> None:
+        argv = self.machine.argv(shell_command, *forwards)
+        self._processes.append(command.start_server(argv))
 
     @property
     def _url(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -31,8 +30,9 @@ def servers(nodes: Nodes) -> Iterator[Servers]:
         try:
             one.set_up()
             two.set_up(one)
-            with ThreadPoolExecutor(2) as threads:
-                list(threads.map(Server.start, (one, two)))
+            for begin_or_wait in (Server.launch, Server.wait_ready):
+                begin_or_wait(one)
+                begin_or_wait(two)
             yield one, two
         finally:
             one.end()
@@ -78,7 +78,7 @@ async def test_a_target_that_loses_its_power_goes_on(
 ) -> None:
     copy, job_id = await begin_copy(servers, api, source)
     servers[1].cut_power()
-    await asyncio.to_thread(servers[1].boot)
+    servers[1].boot()
     job = await api.done(job_id)
     assert job["attempt"] == 2
     await assert_same(servers, api, source, copy)

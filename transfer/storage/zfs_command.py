@@ -62,13 +62,14 @@ class Zfs:
                 return
             error = zfs_text.failure(output)
             if not zfs_text.passes(error) or attempt == BUSY_TRIES:
-                raise await self._told_apart(output, error)
+                raise await self.told_apart(output)
             await asyncio.sleep(pause_seconds)
             pause_seconds *= 1.5
 
-    async def _told_apart(self, output: command.Output, error: TransferError) -> TransferError:
+    async def told_apart(self, output: command.Output) -> TransferError:
         """The error of a failed deed; with what keeps its dataset busy, as far as it can be seen
         now."""
+        error = zfs_text.failure(output)
         if not zfs_busy.may_be_told_apart(error):
             return error
         keys = [key for key in self.asked if key in (zfs_busy.HOLDS, zfs_text.RESUME)]

@@ -200,7 +200,7 @@ class ZfsReceiver:
                 await _taken(child, kept)
             output = await child.finish()
         if output.status != 0:
-            raise zfs_text.failure(output)
+            raise await self._zfs.told_apart(output)
 
     async def _accept(self, step: Step, path: str, head: StreamHead) -> Snapshot:
         dataset = await self._zfs.get(path)

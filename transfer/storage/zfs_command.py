@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from transfer import command
 from transfer.errors import DatasetMissing, SnapshotMissing, TransferError
 from transfer.model import Dataset, Forest, Guid, Snapshot
 from transfer.storage import zfs_busy, zfs_proc, zfs_text
+from transfer.storage.locks import locked
 
 ASK_SECONDS = 60.0
 DEED_SECONDS = 300.0
@@ -20,6 +22,10 @@ BUSY_FIRST_SECONDS = 0.02
 NAMES_PER_COMMAND = 200
 REMEMBERED_MAX = 100_000
 LOOKS_MAX = 3
+# zfs-fuse tells its listener of a new mount by two writes to one pipe. Those of two mounts at once
+# may mix, and then none of that daemon's mounts ever answers again (its zfsfuse_newfs, seen).
+MOUNTING = ("clone", "create", "mount")
+FUSE_DIRECTORY = "/run/zfs"
 
 
 class Zfs:
@@ -55,6 +61,10 @@ class Zfs:
         Tried again, a bounded number of times, while the dataset is busy. Raises what
         `zfs_text.failure` makes of its words, DatasetBusy with its causes.
         """
+        async with _mounting_alone(arguments[0]):
+            await self._do(arguments, harmless)
+
+    async def _do(self, arguments: Sequence[str], harmless: Sequence[str]) -> None:
         pause_seconds = BUSY_FIRST_SECONDS
         for attempt in range(1, BUSY_TRIES + 1):
             output = await command.run(["zfs", *arguments], deadline_seconds=DEED_SECONDS)
@@ -198,6 +208,13 @@ class Zfs:
             self._parents.clear()
         for snapshot in snapshots:
             self._names[snapshot.guid] = self.snapshot_name(snapshot)
+
+
+def _mounting_alone(verb: str) -> contextlib.AbstractAsyncContextManager[None]:
+    """Holds off what else would mount on this machine, where zfs-fuse may be what runs."""
+    if verb in MOUNTING and os.access(FUSE_DIRECTORY, os.W_OK):
+        return locked(FUSE_DIRECTORY, "hoody-mounting")
+    return contextlib.nullcontext()
 
 
 def _portions(names: list[str], size: int) -> Iterator[list[str]]:

@@ -72,26 +72,27 @@ def plan(
 
 
 def _joined(steps: Sequence[Step], source: Forest) -> list[Step]:
-    """The steps, those that follow each other without a gap made one."""
+    """The steps, those that follow each other without a gap made one: increments between
+    neighbours in one dataset."""
+    neighbours = {
+        (older.guid, newer.guid)
+        for dataset in source
+        for older, newer in pairwise(dataset.snapshots)
+    }
     joined: list[Step] = []
     for step in steps:
         last = joined[-1] if joined else None
-        if last is not None and _follows(last, step, source):
+        follows = (
+            last is not None
+            and step.base == last.snapshot
+            and (step.base, step.snapshot) in neighbours
+            and (last.base, last.makes[0]) in neighbours
+        )
+        if last is not None and follows:
             joined[-1] = replace(step, base=last.base, run=last.makes)
         else:
             joined.append(step)
     return joined
-
-
-def _follows(last: Step, step: Step, source: Forest) -> bool:
-    """Whether both are increments between neighbours in one dataset."""
-    guids = [snapshot.guid for snapshot in source.datasets[step.source].snapshots]
-    neighbours = set(pairwise(guids))
-    return (
-        step.base == last.snapshot
-        and (step.base, step.snapshot) in neighbours
-        and (last.base, last.makes[0]) in neighbours
-    )
 
 
 def _wanted(source: Forest, wanted: Sequence[Guid], have: Set[Guid]) -> list[Snapshot]:

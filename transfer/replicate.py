@@ -203,7 +203,6 @@ class Replication:
         closed = locked(todo, source, here)
         if closed and not self._together.unlocks:
             raise KeyUnavailable("the key of what is encrypted is not on this server", guids=closed)
-
         steps = [flagged(step, source, here, self._together.flags) for step in todo.steps]
         self._total_bytes = sum([await self._source.size(step) for step in steps])
         room = await self._storage.capacity()

@@ -74,7 +74,7 @@ class Collector:
         ripe = await self._ripe(todo, inventory, now)
         done = [deed for deed in ripe if await self._do(deed, inventory)]
         await letting_go.rows(self._db, left, _without(forest, done))
-        await self._drop_bookmarks(_without(forest, done))
+        await self._drop_bookmarks(_without(forest, done), inventory)
         await sizes.note(self._db, self._server_id, forest)
         return done
 
@@ -210,12 +210,13 @@ class Collector:
         async with self._db.write() as tx:
             await datasets.delete(tx, row.id)
 
-    async def _drop_bookmarks(self, forest: Forest) -> None:
-        """Of snapshots that are gone and no base. What still has its snapshot may become one."""
+    async def _drop_bookmarks(self, forest: Forest, inventory: Inventory) -> None:
+        """Of snapshots that are gone and no base, in datasets that a row accounts for. What still
+        has its snapshot may become one."""
         async with self._db.read() as tx:
             kept = {base.guid for base in await bases.held_by(tx, self._server_id)}
         for dataset in forest:
-            for mark in dataset.remains:
+            for mark in dataset.remains if dataset.path in inventory.rows else ():
                 if mark.guid not in kept and _OURS.fullmatch(mark.name):
                     await self._storage.destroy_bookmark(dataset.path, mark.guid)
 

@@ -59,6 +59,18 @@ QUICK: Settings = {
 }
 
 
+def is_ready(url: str) -> bool:
+    """What the readyz of a daemon's API says now; no answer is a no."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    except OSError:
+        return False
+
+
 class Daemon:
     """One server's `hoodyd run`, which can be started, stopped and killed again and again."""
 
@@ -131,14 +143,7 @@ class Daemon:
 
     def is_ready(self) -> bool:
         """What readyz says now."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except urllib.error.HTTPError as error:
-            error.close()
-            return False
-        except OSError:
-            return False
+        return is_ready(self.url)
 
     def stop(self) -> None:
         """Ends it as systemd does; its children must be gone then."""

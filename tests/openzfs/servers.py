@@ -9,11 +9,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 import time
-import urllib.error
-import urllib.request
 
 from tests.acceptance.api import Api
-from tests.acceptance.cluster import Settings, free_port, toml
+from tests.acceptance.cluster import Settings, free_port, is_ready, toml
 from tests.openzfs.machine import Machine
 from tests.postgres import Postgres
 from transfer import command
@@ -62,7 +60,7 @@ class Server:
     def wait_ready(self) -> None:
         """Waits until readyz says so."""
         deadline = time.monotonic() + READY_SECONDS
-        while not self._is_ready():
+        while not is_ready(self._url):
             assert time.monotonic() < deadline, f"{self.name} is not ready: {self.log()}"
             time.sleep(POLL_SECONDS)
 
@@ -119,16 +117,6 @@ class Server:
     @property
     def _url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self._url}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except urllib.error.HTTPError as error:
-            error.close()
-            return False
-        except OSError:
-            return False
 
     def _settings(self) -> Settings:
         return {

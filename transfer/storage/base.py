@@ -187,7 +187,8 @@ class Storage(Source, Protocol):
         ...
 
     async def destroy_bookmark(self, path: str, guid: Guid) -> None:
-        """Destroys the bookmark of a snapshot; nothing where there is none."""
+        """Destroys the bookmark of a snapshot that is gone; nothing where there is none, or where
+        the snapshot is here."""
         ...
 
     async def trim(self, path: str) -> None:

@@ -286,7 +286,7 @@ class ZfsStorage(ZfsTree):
 
     async def destroy_bookmark(self, path: str, guid: Guid) -> None:
         dataset = await self._zfs.find(path)
-        for mark in dataset.bookmarks if dataset else ():
+        for mark in dataset.remains if dataset else ():
             if mark.guid == guid:
                 name = f"{self._zfs.name(path)}#{mark.name}"
                 await self._zfs.do("destroy", name, harmless=["does not exist"])

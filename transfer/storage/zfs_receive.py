@@ -171,12 +171,11 @@ class ZfsReceiver:
         options = ["-s"] if self._features.resumes else []
         if self._features.branches:
             options += ["-u"]
+            # A receive that is gone on with has its settings and its origin already.
             if step.into is None and step.token is None:
                 options += ["-o", "canmount=noauto", *zfs_settings.options(self._allowed(step))]
-            # A receive that is gone on with has its origin already.
-            if step.into is None and step.base is not None and step.token is None:
-                origin = await self._origin(step.base)
-                options += ["-o", f"origin={origin}"]
+                if step.base is not None:
+                    options += ["-o", f"origin={await self._origin(step.base)}"]
         return ["zfs", "receive", *options, self._zfs.name(path)]
 
     async def _origin(self, base: Guid) -> str:

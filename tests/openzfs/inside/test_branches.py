@@ -57,7 +57,7 @@ async def test_what_the_source_has_let_go_of_is_still_a_base(servers: Servers) -
     for snapshot in (first, second):
         await servers.source.destroy_bookmark(servers.path, snapshot.guid)
     dataset = (await servers.source.inspect([servers.path])).datasets[servers.path]
-    assert dataset.bookmarks == ()
+    assert [mark.guid for mark in dataset.bookmarks] == [second.guid], "its snapshot is here"
 
 
 async def test_a_level_that_nothing_else_stands_on_is_passed_over(servers: Servers) -> None:

@@ -3,8 +3,6 @@ The job, the planner and the catalogue are the real ones."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +12,16 @@ import pytest
 from daemon.store.database import Database
 from daemon.store.schema import metadata
 from tests.engine_world import World
+from tests.openzfs.inside.encrypted import create_encrypted, new_key, zfs
 from transfer.errors import EncryptionMismatch, KeyUnavailable
 from transfer.storage import open_storage
 
 pytestmark = pytest.mark.zfs
 
 
-def zfs(*arguments: str) -> None:
-    subprocess.run(["zfs", *arguments], check=True)
-
-
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    file = tmp_path / "key"
-    file.write_bytes(os.urandom(32))
-    return f"file://{file}"
+    return new_key(tmp_path / "key")
 
 
 @pytest.fixture
@@ -41,8 +34,7 @@ async def world(tmp_path: Path, zfs_pool: Callable[..., str], key: str) -> Async
     made, roots = World(db, url, tmp_path), {}
     for name in ("here", "there"):
         roots[name] = f"{zfs_pool(name)}/hoody"
-    options = ("encryption=on", "keyformat=raw", f"keylocation={key}")
-    zfs("create", *(part for option in options for part in ("-o", option)), roots["here"])
+    create_encrypted(roots["here"], key)
     zfs("create", roots["there"])
     await made.fill(zfs_roots=roots)
     yield made

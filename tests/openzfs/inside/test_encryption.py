@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.openzfs.inside.encrypted import create_encrypted, new_key, zfs
 from tests.zfs_servers import TAG, Servers, full_step, increment, mirror, new_id, new_name
 from transfer.errors import KeyUnavailable, PeerUnreachable, TransferError
 from transfer.model import Step
@@ -20,25 +19,18 @@ from transfer.storage.zfs import ZfsStorage
 pytestmark = pytest.mark.zfs
 
 
-def zfs(*arguments: str) -> None:
-    subprocess.run(["zfs", *arguments], check=True)
-
-
 @pytest.fixture
 def key(tmp_path: Path) -> str:
     """Where the key of the source's root is, as a URL."""
-    file = tmp_path / "key"
-    file.write_bytes(os.urandom(32))
-    return f"file://{file}"
+    return new_key(tmp_path / "key")
 
 
 @pytest.fixture
 async def servers(zfs_pool: Callable[..., str], tmp_path: Path, key: str) -> Servers:
     """The source's root is encrypted; the target has no key."""
-    options = ("encryption=on", "keyformat=raw", f"keylocation={key}")
     for pool in ("one", "two"):
         zfs_pool(pool)
-    zfs("create", *(part for option in options for part in ("-o", option)), "one/hoody")
+    create_encrypted("one/hoody", key)
     zfs("create", "two/hoody")
     source, target = [await opened(pool, tmp_path) for pool in ("one", "two")]
     (tmp_path / "tree").mkdir()
@@ -114,9 +106,7 @@ async def test_another_key_is_no_key(servers: Servers, tmp_path: Path) -> None:
     servers.write("first")
     path = mirror()
     await servers.ship(await planned(servers, full_step(await servers.snapshot())), path)
-    wrong = tmp_path / "wrong"
-    wrong.write_bytes(os.urandom(32))
-    zfs("set", f"hoody:keylocation=file://{wrong}", "two/hoody")
+    zfs("set", f"hoody:keylocation={new_key(tmp_path / 'wrong')}", "two/hoody")
     servers.target = await opened("two", tmp_path)
     with pytest.raises(KeyUnavailable):
         await servers.names(path)

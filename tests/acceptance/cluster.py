@@ -12,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,13 +30,13 @@ from daemon import auth, setup
 from daemon.model import now
 from tests.acceptance.api import Api
 from tests.kernel_zfs import KERNEL
+from tests.ports import free_port
 from transfer.storage.private_zfs import PrivateZfs
 
 READY_SECONDS = 180.0
 STOP_SECONDS = 60.0
 TOKEN_SECONDS = 7_200
 POLL_SECONDS = 0.05
-PORTS = (20_000, 32_000)  # below Linux's ephemeral ports
 POOL_BYTES = 6 << 30  # of a sparse file
 CHILDREN = ("worker", "exporter", "keeper")
 
@@ -313,16 +311,6 @@ class PlainCluster(Cluster):
 
 
 MakeCluster = Callable[..., Cluster]
-
-
-def free_port() -> int:
-    """A port that nobody listens on. Not one that the kernel would choose: what it gives to a
-    connection that somebody opens in the next moment could be the same."""
-    while True:
-        port = random.randrange(*PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _apart(work: Coroutine[object, object, setup.Report]) -> setup.Report:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance import trees
-from tests.acceptance.cluster import Cluster, Settings, free_port
+from tests.acceptance.cluster import Cluster, Settings
 from tests.fault.disturbing import assert_clean, assert_same, stale_copy, trouble
+from tests.ports import free_port
 
 CONTENT_BYTES = 2 << 20
 SIZES = (CONTENT_BYTES, CONTENT_BYTES)  # of a first copy, and of what is written then

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, free_port
+from tests.acceptance.cluster import Cluster, Daemon, MakeCluster
+from tests.ports import free_port
 
 START_SECONDS = 60
 

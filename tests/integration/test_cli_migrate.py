@@ -4,13 +4,13 @@ runs it."""
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.command_line import Ran, environment, run
+from tests.ports import free_port
 from tests.postgres import serving
 
 PROGRAMS = 3
@@ -25,12 +25,6 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with serving() as server:
         server.create("catalogue")
         yield server.url("catalogue")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def test_a_daemon_does_not_migrate_and_three_at_once_do_it_once(

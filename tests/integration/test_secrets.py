@@ -16,8 +16,8 @@ import pytest
 from daemon.store import servers
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
-from tests.acceptance.cluster import free_port
 from tests.integration.command_line import environment
+from tests.ports import free_port
 
 END_SECONDS = 180
 FILES = {"secret_file": "jwt.secret", "sealing_key_file": "sealing.key"}

@@ -22,8 +22,8 @@ from cryptography.x509.oid import NameOID
 from daemon.config import Config, ServerSection
 from daemon.errors import ConfigError
 from daemon.keyfiles import read_tls
-from tests.acceptance.cluster import free_port
 from tests.integration.command_line import Ran, environment, run
+from tests.ports import free_port
 
 READY_SECONDS = 180
 POLL_SECONDS = 0.05

@@ -11,8 +11,9 @@ import subprocess
 import time
 
 from tests.acceptance.api import Api
-from tests.acceptance.cluster import Settings, free_port, is_ready, toml
+from tests.acceptance.cluster import Settings, is_ready, toml
 from tests.openzfs.machine import Machine
+from tests.ports import free_port
 from tests.postgres import Postgres
 from transfer import command
 

@@ -13,6 +13,9 @@ from transfer.storage.zfs_command import Zfs
 from transfer.storage.zfs_mounts import ZfsMounts
 from transfer.storage.zfs_stream import EMPTY_STREAM_BYTES
 
+# To mount a clone writes a kilobyte that is in no stream; so little is looked at.
+LITTLE_BYTES = 1 << 20
+
 
 class ZfsTaker:
     """Takes snapshots of datasets of `zfs`; with `bookmarks` each gets one at once."""
@@ -54,11 +57,9 @@ class ZfsTaker:
         if output.status != 0 or at == 0:
             return taken
         before = dataset.snapshots[at - 1]
-        if taken.written_bytes is None:
-            unchanged = await self._unchanged(path, f"@{before.name}", name)
-        else:
-            unchanged = taken.written_bytes == 0
-        if not unchanged:
+        written = taken.written_bytes
+        changed = written is not None and written > LITTLE_BYTES
+        if changed or (written != 0 and not await self._unchanged(path, f"@{before.name}", name)):
             return taken
         await self._zfs.do("destroy", full_name)
         return before

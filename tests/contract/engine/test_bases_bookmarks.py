@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.actions.collect import Rules
-from daemon.model import Container, now
+from daemon.model import Container, new_id, now
 from daemon.store import bases
 from tests.engine_world import World
 from tests.kernel_zfs import KERNEL
@@ -67,3 +67,19 @@ async def test_a_base_that_somebody_destroyed_by_hand(zfs_world: World) -> None:
     origin = (await zfs_world.forest(zfs_world.here)).datasets[path].origin
     await zfs_world.here.storage.destroy_snapshot(path, base)
     assert await synced_without(zfs_world, source, copy) == (base if KERNEL else origin)
+
+
+async def test_a_bookmark_goes_only_where_a_row_accounts_for_its_dataset(zfs_world: World) -> None:
+    """What no row accounts for may be somebody else's, whatever its name looks like."""
+    storage = zfs_world.here.storage
+    source = await zfs_world.create()
+    strange = f"mirrors/{new_id()}"
+    await storage.take_in(str(zfs_world.tree), strange, f"h-{new_id()}", lambda _: None)
+    for path in (zfs_world.path(source), strange):
+        taken = await storage.snapshot(path, f"h-{new_id()}", "test")
+        await storage.release([taken.guid], "test")
+        await storage.destroy_snapshot(path, taken.guid)
+    await zfs_world.settle(zfs_world.here)
+    forest = await zfs_world.forest(zfs_world.here)
+    assert forest.datasets[zfs_world.path(source)].remains == ()
+    assert bool(forest.datasets[strange].remains) == KERNEL

@@ -58,11 +58,15 @@ async def test_full_is_forced(zfs_world: World, prod: Container) -> None:
 async def test_without_a_common_base_it_goes_full_and_says_so(
     zfs_world: World, prod: Container
 ) -> None:
-    """The source's server has not heard of the copy's for too long, and let the base go."""
+    """The source's server has not heard of the copy's for too long, and let the base go; somebody
+    has cleared away what OpenZFS remembers it by."""
     copied = await zfs_world.copy(prod)
     for _ in range(3):
         collector = zfs_world.collector(zfs_world.here, LETS_GO)
         await collector.run(now() + timedelta(days=1))
+    for dataset in await zfs_world.forest(zfs_world.here):
+        for mark in dataset.remains:
+            await zfs_world.here.storage.destroy_bookmark(dataset.path, mark.guid)
     await write(zfs_world, prod, "later")
     result = await zfs_world.sync(copied)
     assert result["strategy"] == "full"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import pytest
@@ -18,9 +19,10 @@ LETS_GO = Rules(grace=timedelta(0), base_ttl=timedelta(seconds=1))
 
 @pytest.fixture
 async def prod(zfs_world: World) -> Container:
-    """A container that is much larger than what is written to it later."""
+    """A container that is much larger than what is written to it later, however well its blocks
+    are compressed on the disk."""
     source = await zfs_world.create("prod")
-    (await zfs_world.live(source) / "big").write_bytes(bytes(range(256)) * (BIG_BYTES // 256))
+    (await zfs_world.live(source) / "big").write_bytes(os.urandom(BIG_BYTES))
     return source
 
 

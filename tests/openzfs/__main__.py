@@ -31,7 +31,7 @@ from tests.openzfs.image import image
 from tests.openzfs.machine import Machine, MachineFailed
 from tests.openzfs.suite import pieces, run_pieces, run_tests
 
-SUITE_SECONDS = 1500.0
+SUITE_SECONDS = 2700.0
 NO_MACHINE_STATUS = 3
 
 

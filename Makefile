@@ -11,7 +11,7 @@ WORKERS ?= 4
 # Some images have it set; then each of a thousand processes would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-openzfs openzfs-image parts lint bench lock clean
+.PHONY: demo test test-openzfs lint bench lock clean
 
 demo: $(READY)
 	$(BIN)/hoodyd demo $(ARGS)
@@ -23,19 +23,10 @@ test: $(READY)
 
 # The zfs tests on the real module, in machines under emulation: OpenZFS 2.1, or 2.3 where
 # OPENZFS=backports; then those of two servers whose link and power are cut.
-test-openzfs: openzfs-image
+test-openzfs: $(READY)
+	tests/install-parts openzfs
 	$(BIN)/python -m tests.openzfs $(ARGS)
 	$(BIN)/python -m pytest tests/openzfs
-
-# What those machines start from: made in minutes, and kept in a cache outside of the repository.
-openzfs-image: $(READY)
-	tests/install-parts openzfs
-	$(BIN)/python -m tests.openzfs.build
-
-# What all tests need of this machine.
-parts: $(READY)
-	tests/install-parts
-	tests/install-parts openzfs
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 cache    what took long to make, whole or not at all
 debian   packages, by an apt of its own from this machine's mirrors
 image    the module, the kernel and the root that a machine starts from
-build    makes that ahead, without a machine
 machine  qemu: start, save, reset, crash, boot again, run in it
 disks    the project and the Python that it needs
 suite    pytest in machines, side by side

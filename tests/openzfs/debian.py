@@ -82,10 +82,13 @@ class Debian:
 
     def bootstrap(self, root: Path, packages: Sequence[str]) -> None:
         """Installs a smallest Debian with these packages into a new folder."""
-        argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", *_SLIM]
+        # Its mounts are its own, and gone with it: who clears away what a killed one has left must
+        # not meet the machine's /dev there.
+        argv = ("unshare", "--mount", "mmdebstrap")
+        how = ("--mode=root", "--variant=minbase", "--format=directory", *_SLIM)
         preferences = f'--aptopt=Dir::Etc::Preferences "{self._preferences}"'
-        include = f"--include={','.join(packages)}"
-        do(*argv, preferences, include, BASE, root, self._sources, seconds=BUILD_SECONDS)
+        what = (f"--include={','.join(packages)}", BASE, root, self._sources)
+        do(*argv, *how, preferences, *what, seconds=BUILD_SECONDS)
 
     def unpack(self, package: str, into: Path) -> None:
         """Unpacks a package's files without installing it."""

@@ -13,7 +13,7 @@ from transfer.model import Landing, Snapshot, Step, StepKind
 from transfer.storage.zfs import ZfsStorage
 
 TAG = "hoody-" + "1" * 24
-FILE_BYTES = 24 << 20
+FILE_BYTES = 12 << 20
 
 
 def new_id() -> str:

@@ -37,6 +37,8 @@ from transfer.storage.zfs_command import Zfs
 
 pytestmark = pytest.mark.zfs
 
+ROOM_BYTES = 16 << 20
+
 
 @pytest.fixture
 async def servers(zfs_pool: Callable[..., str], tmp_path: Path) -> Servers:
@@ -201,12 +203,12 @@ async def test_a_clone_without_its_origin_here_is_refused(servers: Servers) -> N
 async def test_no_room_is_told(
     servers: Servers, zfs_pool: Callable[..., str], tmp_path: Path
 ) -> None:
-    servers.write("first", 80 << 20)
+    servers.write("first", 2 * ROOM_BYTES)
     snapshot, path = await servers.snapshot(), mirror()
     os.makedirs(tmp_path / "small" / "mount")
     pool = zfs_pool("small", size_bytes=100 << 20)
     target = await ZfsStorage.open(pool, str(tmp_path / "small/mount"), str(tmp_path / "two/locks"))
-    await Zfs("small").do("set", "quota=40m", "small/mirrors")
+    await Zfs("small").do("set", f"quota={ROOM_BYTES}", "small/mirrors")
     step = full_step(snapshot)
     async with contextlib.aclosing(servers.source.send(step)) as blocks:
         with pytest.raises(InsufficientStorage):

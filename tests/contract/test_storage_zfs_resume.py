@@ -20,9 +20,8 @@ pytestmark = pytest.mark.zfs
 
 CUTS = 10
 STREAM_BYTES = (64 if KERNEL else 11) << 20
-TWICE_MAX = 0.5  # of the stream: what came since the last transaction group is lost each time
-# OpenZFS keeps what came with the transaction groups before the cut.
-MORE_BYTES = (32 if KERNEL else 4) << 20
+TWICE_MAX = 0.2  # of the stream: what of its last block was not given to ZFS is lost each time
+MORE_BYTES = 4 << 20
 CUT_BYTES = MORE_BYTES * 3 // 4
 
 

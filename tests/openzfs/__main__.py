@@ -25,8 +25,8 @@ from pathlib import Path
 
 from tests.openzfs.cache import cache_root
 from tests.openzfs.debian import NoPackages, chosen_suite
-from tests.openzfs.disks import project_disk, python_disk
-from tests.openzfs.image import image
+from tests.openzfs.disks import project_disk
+from tests.openzfs.image import image_and_python
 from tests.openzfs.machine import Machine, MachineFailed
 from tests.openzfs.suite import pieces, run_pieces, run_tests
 
@@ -38,9 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     """Makes what is not there yet, runs the tests, returns pytest's exit status."""
     started = time.monotonic()
     try:
-        cache = cache_root()
-        base = image(cache, chosen_suite())
-        python = python_disk(cache)
+        base, python = image_and_python(cache_root(), chosen_suite())
         with ExitStack() as stack:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hoody-openzfs-")))
             disks = [python, project_disk(work)]

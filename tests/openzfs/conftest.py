@@ -11,8 +11,8 @@ import pytest
 from tests.kernel_zfs import KERNEL
 from tests.openzfs.cache import cache_root
 from tests.openzfs.debian import chosen_suite
-from tests.openzfs.disks import project_disk, python_disk
-from tests.openzfs.image import image
+from tests.openzfs.disks import project_disk
+from tests.openzfs.image import image_and_python
 from tests.openzfs.machine import Machine
 
 # That is for pytest in a machine: what only the kernel's ZFS can show.
@@ -24,7 +24,7 @@ Nodes = tuple[Machine, Machine]
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Nodes]:
     """node1 and node2, up, with two blank disks each; a test leaves them up."""
-    base, python = image(cache_root(), chosen_suite()), python_disk(cache_root())
+    base, python = image_and_python(cache_root(), chosen_suite())
     with tempfile.TemporaryDirectory(prefix="hoody-openzfs-") as name:
         work = Path(name)
         disks = [python, project_disk(work)]

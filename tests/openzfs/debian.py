@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 BASE = "bookworm"
@@ -32,10 +32,17 @@ class NoPackages(Exception):
     """The packages cannot be had from here; the message says which, or from where."""
 
 
-def do(*argv: str | Path, seconds: float = ASK_SECONDS, cwd: Path | None = None) -> str:
-    """Runs a command to its end; returns what it prints. Raises NoPackages with its last words."""
+def do(
+    *argv: str | Path,
+    seconds: float = ASK_SECONDS,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """Runs a command to its end; returns what it prints. Raises NoPackages with its last words.
+
+    `env` is added to this process's environment."""
     # A Debian of another locale asks and sorts otherwise.
-    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    apt = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     ran = subprocess.run(
         argv,
         check=False,
@@ -43,7 +50,7 @@ def do(*argv: str | Path, seconds: float = ASK_SECONDS, cwd: Path | None = None)
         text=True,
         timeout=seconds,
         cwd=cwd,
-        env=environment,
+        env={**os.environ, **apt, **(env or {})},
     )
     if ran.returncode != 0:
         tail = "\n".join((ran.stdout + ran.stderr).splitlines()[-TAIL_LINES:])
@@ -80,15 +87,18 @@ class Debian:
         self.kernel_version = self._version(self.kernel_package)
         self.zfs_version = self._version("zfs-dkms")
 
-    def bootstrap(self, root: Path, packages: Sequence[str]) -> None:
-        """Installs a smallest Debian with these packages into a new folder."""
+    def bootstrap(
+        self, root: Path, packages: Sequence[str], env: Mapping[str, str] | None = None
+    ) -> None:
+        """Installs a smallest Debian with these packages into a new folder; what they run while
+        they are installed sees `env`."""
         # Its mounts are its own, and gone with it: who clears away what a killed one has left must
         # not meet the machine's /dev there.
         argv = ("unshare", "--mount", "mmdebstrap")
         how = ("--mode=root", "--variant=minbase", "--format=directory", *_SLIM)
         preferences = f'--aptopt=Dir::Etc::Preferences "{self._preferences}"'
         what = (f"--include={','.join(packages)}", BASE, root, self._sources)
-        do(*argv, *how, preferences, *what, seconds=BUILD_SECONDS)
+        do(*argv, *how, preferences, *what, seconds=BUILD_SECONDS, env=env)
 
     def unpack(self, package: str, into: Path) -> None:
         """Unpacks a package's files without installing it."""

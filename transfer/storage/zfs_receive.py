@@ -23,6 +23,7 @@ from transfer.errors import (
     SnapshotMissing,
     SourceChanged,
     TransferError,
+    TransferStalled,
     VerifyMismatch,
 )
 from transfer.model import Dataset, Guid, Settings, Snapshot, Step
@@ -31,7 +32,7 @@ from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
 from transfer.storage.zfs_features import Features
 from transfer.storage.zfs_stale import end_stale
-from transfer.storage.zfs_stream import HEAD_BYTES, StreamHead, check_head, stream_head
+from transfer.storage.zfs_stream import END_BYTES, HEAD_BYTES, StreamHead, check_head, stream_head
 
 
 class ZfsReceiver:
@@ -190,13 +191,18 @@ class ZfsReceiver:
         at the end record."""
         async with command.writing(argv) as child:
             kept = start
-            async for block in _cuttable(blocks):
-                if block:
-                    if not await _taken(child, kept):
-                        break
-                    kept = block
-            else:
-                await _taken(child, kept)
+            try:
+                async for block in _cuttable(blocks):
+                    if block:
+                        if not await _taken(child, kept):
+                            break
+                        kept = block
+                else:
+                    await _taken(child, kept)
+            except _Cut:
+                if self._features.resumes:
+                    await _end_early(child, kept)
+                raise
             output = await child.finish()
         if output.status != 0:
             raise await self._zfs.told_apart(output)
@@ -286,6 +292,15 @@ async def _taken(child: command.Child, block: bytes) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+async def _end_early(child: command.Child, kept: bytes) -> None:
+    """Of a stream that was cut, all that came is for the next attempt to go on from; but not what
+    may be its end, for that would be taken for a good one. A child that is killed loses what it
+    has not read yet."""
+    with contextlib.suppress(TransferStalled):
+        if await _taken(child, kept[:-END_BYTES]):
+            await child.finish()
 
 
 async def _start(blocks: AsyncIterator[bytes]) -> bytes:

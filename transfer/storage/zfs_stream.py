@@ -18,6 +18,8 @@ RECORD_BYTES = 312
 EMPTY_STREAM_BYTES = 2 * RECORD_BYTES
 HEAD_BYTES = EMPTY_STREAM_BYTES + RECORD_BYTES
 """As much as the head of any stream needs; a stream may be shorter."""
+END_BYTES = 2 * RECORD_BYTES
+"""What of a stream's last bytes makes it a whole one: DRR_END, and a compound's own."""
 _MAGIC = 0x2F5BACBAC
 _BEGIN = "II QQQ II QQ 256s".replace(" ", "")
 _FLAG_CLONE = 1

@@ -16,7 +16,7 @@ from transfer.plan import Here, place, plan
 
 pytestmark = pytest.mark.zfs
 
-STATE_BYTES = 24 << 20  # a cut stream is kept as far as the last transaction group
+STATE_BYTES = 4 << 20
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import os
 
 from transfer import command
 from transfer.errors import StorageError
+from transfer.storage import zfs_text
 from transfer.storage.zfs_command import ASK_SECONDS, Zfs
 from transfer.storage.zfs_keys import ZfsKeys
-from transfer.storage.zfs_proc import mounted
+from transfer.storage.zfs_proc import mounted, read_only
 
 SYNC_SECONDS = 300.0
 
@@ -35,15 +36,29 @@ class ZfsMounts:
         return (self._zfs.name(path), self.rootfs(path)) in mounted()
 
     async def mount(self, path: str) -> str:
-        """Mounts it, if it is not; returns the directory. Raises KeyUnavailable."""
+        """Mounts it, to be written, if it is not; returns the directory. Raises KeyUnavailable."""
         directory = self.rootfs(path)
         if not self.is_mounted(path):
             os.makedirs(directory, mode=0o711, exist_ok=True)
-            name = self._zfs.name(path)
-            await self._keys.do(name, "mount", name, harmless=["already mounted"])
+            await self._mount(self._zfs.name(path))
             if not self.is_mounted(path):
                 raise StorageError(f"{path} is mounted elsewhere than at {directory}", dataset=path)
+        if (self._zfs.name(path), directory) in read_only():
+            await self._zfs.do("mount", "-o", "remount,rw", self._zfs.name(path))
         return directory
+
+    async def _mount(self, name: str) -> None:
+        """What is encrypted is mounted to be read only, at first. A mount to be written starts to
+        count what each user has, and so writes what the mount itself still reads; 2.1 may then
+        fall over a buffer that is being written (openzfs/zfs#9046, mended by #16104)."""
+        options = ("-o", "ro") if await self._is_encrypted(name) else ()
+        await self._keys.do(name, "mount", *options, name, harmless=["already mounted"])
+
+    async def _is_encrypted(self, name: str) -> bool:
+        if zfs_text.ENCRYPTION not in self._zfs.asked:
+            return False
+        rows = await self._zfs.properties([name], [zfs_text.ENCRYPTION])
+        return rows.get(name, {}).get(zfs_text.ENCRYPTION, "off") != "off"
 
     async def unmount(self, path: str) -> None:
         """Unmounts it, if it is mounted. Raises DatasetBusy where a file is open in it."""

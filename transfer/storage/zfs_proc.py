@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _COMMAND_LINE_BYTES = 64 << 10
@@ -57,14 +58,22 @@ def parent_of(pid: int) -> int | None:
 
 def mounted() -> set[tuple[str, str]]:
     """The ZFS mounts of this process's namespace: (dataset's full name, directory)."""
-    found: set[tuple[str, str]] = set()
+    return {(source, directory) for source, directory, _ in _mounts()}
+
+
+def read_only() -> set[tuple[str, str]]:
+    """Those of `mounted` that cannot be written."""
+    return {(source, directory) for source, directory, options in _mounts() if "ro" in options}
+
+
+def _mounts() -> Iterator[tuple[str, str, list[str]]]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             before, _, after = line.partition(" - ")
             kind, source = after.split(" ")[:2]
             if kind in ("zfs", "fuse.zfs"):
-                found.add((source, _unescaped(before.split(" ")[4])))
-    return found
+                directory, options = before.split(" ")[4:6]
+                yield source, _unescaped(directory), options.split(",")
 
 
 def _unescaped(field: str) -> str:

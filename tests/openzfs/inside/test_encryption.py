@@ -138,3 +138,13 @@ async def test_a_snapshot_on_a_locked_server_is_still_held_and_let_go(servers: S
     await servers.target.destroy_snapshot(path, first.guid)
     await servers.target.destroy(path)
     assert not (await servers.target.inspect([path])).datasets
+
+
+async def test_a_mount_that_was_killed_half_way_can_be_written(servers: Servers) -> None:
+    """What is encrypted is mounted to be read first."""
+    await servers.source.unmount(servers.path)
+    zfs("mount", "-o", "ro", f"one/hoody/{servers.path}")
+    with pytest.raises(OSError, match="Read-only"):
+        servers.write("first")
+    await servers.source.mount(servers.path)
+    servers.write("first")

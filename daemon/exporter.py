@@ -19,6 +19,7 @@ from daemon.store.database import Database, Tx
 from transfer.errors import PeerRefused, PeerUnreachable, SnapshotMissing, SourceChanged
 from transfer.model import Forest, Guid
 from transfer.peer.messages import (
+    AskUnchanged,
     GetLineage,
     GetSize,
     GetTreeRoot,
@@ -93,7 +94,7 @@ class CatalogueGate:
         except CatalogueError as error:
             self._refusals.tell(peer_id, f"is turned away for now: {error.message}")
             raise PeerUnreachable("the catalogue is gone for now") from error
-        if isinstance(request, TakeSnapshot):
+        if isinstance(request, TakeSnapshot | AskUnchanged):
             _may_take(request, generations)
         await self._check(request, [row.path for row in generations], named)
 
@@ -163,7 +164,7 @@ async def _named(tx: Tx, source: Container, job: Job) -> set[Guid]:
     return taken | await user_snapshots.guids(tx, source.id) | also
 
 
-def _may_take(request: TakeSnapshot, generations: list[DatasetRow]) -> None:
+def _may_take(request: TakeSnapshot | AskUnchanged, generations: list[DatasetRow]) -> None:
     """Raises PeerRefused unless the dataset is the source's, and SourceChanged where it was live
     when the peer looked and is no longer: it is as good as a mirror by now."""
     row = next((row for row in generations if row.path == request.dataset), None)

@@ -58,7 +58,7 @@ async def make(ctx: Context, container: Container, guid: Guid) -> Generation:
     await ctx.remember(unfinished=None)
     settled = await ctx.storage.settle(
         path,
-        snapshot_name(new_id()),
+        snapshot_name(generation_id),
         {"container": container.id, "role": "generation", "live-since": now().isoformat()},
     )
     dataset = (await ctx.storage.inspect([path])).datasets[path]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from daemon.actions import bring, generations, holds
-from daemon.actions.bring import Pull
+from daemon.actions import bring, generations, history, holds
+from daemon.actions.anchors import Anchor
+from daemon.actions.bring import Arrival, Pull
 from daemon.actions.context import Context, kept_result
-from daemon.model import Container, Job, Json, generation_path, new_id, snapshot_name
-from daemon.store import datasets
+from daemon.model import Container, Job, Json, generation_path, new_id, now, snapshot_name
+from daemon.store import datasets, snapshots
 from daemon.store.database import Tx
+from transfer.model import Guid
+from transfer.storage.base import Source
 
 
 async def run(ctx: Context) -> Json | None:
@@ -18,10 +21,12 @@ async def run(ctx: Context) -> Json | None:
         return kept_result(ctx)
     source = await ctx.source_container()
     async with bring.reach(ctx, source) as link:
+        if (kept := await _nothing_new(ctx, container, source, link)) is not None:
+            return await _keep(ctx, Pull(container, source, link, kept))
         anchor = await bring.anchor_of(ctx, source, link)
         pull = Pull(container, source, link, anchor)
         if anchor.guid == container.taken_guid and not _forced(ctx):
-            return await _unchanged(ctx, pull)
+            return await _same_state(ctx, pull)
         come = await bring.fetch(ctx, pull)
         await bring.put_live(ctx, container, source, come)
         await holds.let_go(ctx, come.held, link, ctx.storage)
@@ -37,7 +42,49 @@ def _forced(ctx: Context) -> bool:
     return ctx.job.params.get("strategy", "auto") != "auto"
 
 
-async def _unchanged(ctx: Context, pull: Pull) -> Json | None:
+async def _nothing_new(
+    ctx: Context, copy: Container, source: Container, link: Source
+) -> Anchor | None:
+    """The state that the copy has, where source and copy both are what they were when it was taken
+    and there is no history to come; None where there may be more to do. It is cheap: nothing is
+    kept from it, so that nothing is held either."""
+    if _forced(ctx) or "guid" in ctx.job.params or ctx.job.checkpoint:
+        return None
+    async with ctx.db.read() as tx:
+        taken = await snapshots.with_guid(tx, source, copy.taken_guid or "")
+        live = await datasets.get(tx, copy.generation_id or "")
+    if taken is None or live is None:
+        return None
+    if live.origin_guid != copy.taken_guid or live.settled_guid is None:
+        return None
+    if await history.to_inherit(ctx, copy, source):
+        return None
+    await ctx.step("snapshot")
+    at = now()
+    async with ctx.watch.lap("snapshot"):
+        ours = await _still(ctx.storage, copy.id, live.id, live.id)
+        if ours != live.settled_guid:
+            return None
+        theirs = await _still(link, source.id, taken.generation_id, taken.id)
+    return Anchor(taken.guid, at) if taken.guid and theirs == taken.guid else None
+
+
+async def _still(source: Source, container_id: str, generation_id: str, since: str) -> Guid | None:
+    path = generation_path(container_id, generation_id)
+    return await source.unchanged(path, snapshot_name(since), snapshot_name(new_id()))
+
+
+async def _keep(ctx: Context, pull: Pull) -> Json:
+    """Nothing is to be done but to write down that it is so."""
+    come = Arrival(pull.anchor, "unchanged", [])
+    async with ctx.write() as tx:
+        await ctx.commits(tx)
+        await bring.taken(tx, ctx, pull.copy, pull.source, come)
+        await generations.as_before(tx, ctx.job)
+    return bring.result(ctx, come)
+
+
+async def _same_state(ctx: Context, pull: Pull) -> Json | None:
     """The source is in the state that this copy last took. If the copy was written or restored
     since, it gets a new generation from what is here already; if not, it is not even stopped.
     Snapshots that the source has taken since come in either case."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import delete as delete_from
 from sqlalchemy import select
 
-from daemon.model import SnapshotRow
+from daemon.model import Container, SnapshotRow
 from daemon.store import rows
 from daemon.store.database import Tx
 from daemon.store.schema import snapshots
@@ -50,6 +50,16 @@ async def usable_anchor(
         .limit(1)
     )
     return await rows.one(tx, SnapshotRow, wanted)
+
+
+async def with_guid(tx: Tx, container: Container, guid: Guid) -> SnapshotRow | None:
+    """The row of a snapshot that was taken of a container's live generation."""
+    wanted = select(snapshots).where(
+        snapshots.c.container_id == container.id,
+        snapshots.c.generation_id == container.generation_id,
+        snapshots.c.guid == guid,
+    )
+    return await rows.one(tx, SnapshotRow, wanted.limit(1))
 
 
 async def on_server(tx: Tx, server_id: str) -> list[SnapshotRow]:

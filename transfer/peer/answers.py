@@ -144,6 +144,8 @@ class Answers:
                 return await source.lineage(request.snapshots)
             case messages.TakeSnapshot():
                 return await source.snapshot(request.dataset, request.name, tag)
+            case messages.AskUnchanged():
+                return await source.unchanged(request.dataset, request.since, request.name)
             case messages.Hold():
                 await source.hold(request.snapshots, tag)
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from transfer.errors import StreamCorrupt
 from transfer.model import Forest, Guid, Snapshot, Step, Traits
@@ -61,6 +61,11 @@ class PeerSource:
         """See `Source.snapshot`. The peer makes the tag from the job's id itself."""
         self._check(tag)
         return await self._ask(messages.TakeSnapshot(self._job_id, path, name), Snapshot)
+
+    async def unchanged(self, path: str, since: str, name: str) -> Guid | None:
+        """See `Source.unchanged`."""
+        request = messages.AskUnchanged(self._job_id, path, since, name)
+        return await self._ask(request, cast("type[Guid | None]", str | None))
 
     async def hold(self, guids: Sequence[Guid], tag: str) -> None:
         """See `Source.hold`."""

@@ -55,6 +55,15 @@ class TakeSnapshot(PeerRequest):
 
 
 @dataclass(frozen=True, slots=True)
+class AskUnchanged(PeerRequest):
+    """`Source.unchanged`"""
+
+    dataset: str
+    since: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotsRequest(PeerRequest):
     """About some snapshots."""
 
@@ -162,6 +171,7 @@ _VERBS: dict[str, type[PeerRequest]] = {
     "traits": GetTraits,
     "lineage": GetLineage,
     "snapshot": TakeSnapshot,
+    "unchanged": AskUnchanged,
     "hold": Hold,
     "release": Release,
     "size": GetSize,
@@ -178,6 +188,7 @@ _DATASET = re.compile(r"(containers|mirrors|images)(/[A-Za-z0-9-]{1,64}){1,2}")
 _TEXTS = {
     "job_id": re.compile(r"[0-9a-f]{24}"),
     "name": re.compile(r"h-[0-9a-f]{24}"),
+    "since": re.compile(r"h-[0-9a-f]{24}"),
     "compression": re.compile(r"auto|none|[1-9]|1[0-9]"),
     "dataset": _DATASET,
     "source": _DATASET,

@@ -50,6 +50,14 @@ class Source(TreeSource, Protocol):
         """
         ...
 
+    async def unchanged(self, path: str, since: str, name: str) -> Guid | None:
+        """The guid of a live dataset's snapshot named `since`, where nothing was written after it;
+        None where something was, and where that cannot be told at little cost: the snapshot is
+        gone, or in another dataset by now, or the backend has to read the whole tree. `name` is
+        for a temporary snapshot; nothing is held and nothing stays.
+        """
+        ...
+
     async def hold(self, guids: Sequence[Guid], tag: str) -> None:
         """Keeps these snapshots from being destroyed. Raises SnapshotMissing if one is gone."""
         ...

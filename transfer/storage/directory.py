@@ -86,6 +86,10 @@ class DirectoryStorage:
                 raise SourceChanged("the snapshot was destroyed meanwhile", path=path) from error
         return await self._as_snapshot(found)
 
+    async def unchanged(self, path: str, since: str, name: str) -> Guid | None:
+        """Nothing: to tell it, the whole tree has to be read, as `snapshot` does."""
+        return None
+
     async def hold(self, guids: Sequence[Guid], tag: str) -> None:
         """Keeps snapshots. Raises SnapshotMissing."""
         for guid in guids:

@@ -109,6 +109,9 @@ class ZfsStorage(ZfsTree):
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         return await self._taker.snapshot(path, name, tag)
 
+    async def unchanged(self, path: str, since: str, name: str) -> Guid | None:
+        return await self._taker.unchanged(path, since, name)
+
     async def hold(self, guids: Sequence[Guid], tag: str) -> None:
         try:
             await self._hold(guids, tag)

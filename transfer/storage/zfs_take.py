@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from transfer import command
-from transfer.errors import DatasetMissing
-from transfer.model import Look, Snapshot
+from transfer.errors import DatasetMissing, TransferError
+from transfer.model import Guid, Look, Snapshot
 from transfer.storage import zfs_text
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
 from transfer.storage.zfs_mounts import ZfsMounts
-from transfer.storage.zfs_stream import EMPTY_STREAM_BYTES
+from transfer.storage.zfs_stream import EMPTY_STREAM_BYTES, stream_head
 
 # To mount a clone writes a kilobyte that is in no stream; so little is looked at.
 LITTLE_BYTES = 1 << 20
@@ -64,26 +64,46 @@ class ZfsTaker:
         await self._zfs.do("destroy", full_name)
         return before
 
+    async def unchanged(self, path: str, since: str, name: str) -> Guid | None:
+        """As `Storage.unchanged`; three commands."""
+        async with locked(self._lock_dir, path):
+            await self._mounts.flush(path)
+            temporary = f"{self._zfs.name(path)}@{name}"
+            await self._zfs.do("snapshot", temporary)
+            try:
+                stream = await self._between(path, f"@{since}", name)
+            except TransferError:
+                return None  # `since` is not here
+            finally:
+                await self._zfs.do("destroy", temporary)
+        return stream_head(stream).base if len(stream) == EMPTY_STREAM_BYTES else None
+
     async def _unchanged(self, path: str, older: str, newer: str) -> bool:
-        """Whether nothing lies between `older` (`@` and a name, or the origin's full name) and
-        the snapshot named `newer`: their stream is a head and an end."""
+        return len(await self._between(path, older, newer)) == EMPTY_STREAM_BYTES
+
+    async def _between(self, path: str, older: str, newer: str) -> bytes:
+        """The beginning of the stream from `older` (`@` and a name, or the origin's full name) to
+        the snapshot named `newer`. Where nothing lies between them it is a head and an end."""
         argv = ["zfs", "send", "-i", older, f"{self._zfs.name(path)}@{newer}"]
-        bytes_read = 0
+        stream = b""
         async with command.reading(argv) as child:
             while block := await child.read():
-                bytes_read += len(block)
-                if bytes_read > EMPTY_STREAM_BYTES:
-                    return False
+                stream += block
+                if len(stream) > EMPTY_STREAM_BYTES:
+                    return stream
             output = await child.finish()
         if output.status != 0:
             raise zfs_text.failure(output)
-        return bytes_read == EMPTY_STREAM_BYTES
+        return stream
 
     async def settle(self, path: str, name: str, properties: Mapping[str, str]) -> Snapshot | None:
         """As `Storage.settle`."""
         await self._mounts.flush(path)
         full_name = self._zfs.name(path)
-        await self._zfs.do("snapshot", f"{full_name}@{name}", harmless=["already exists"])
+        taken = await self._zfs.ask("snapshot", f"{full_name}@{name}")
+        if taken.status != 0:  # by an attempt before this one, and without what came since
+            await self._zfs.do("destroy", f"{full_name}@{name}", harmless=["could not find"])
+            await self._zfs.do("snapshot", f"{full_name}@{name}")
         # Setting a property waits for its transaction group; `syncfs` alone secures nothing on
         # zfs-fuse: after kill -9 of it a file was lost, after a set it was kept.
         kept = {f"hoody:{key}": value for key, value in properties.items()}

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 
 from daemon import logs
-from daemon.config_types import Address, is_wildcard
+from daemon.config_types import Address
 from daemon.notify import Manager
 
 GREETING = b"SSH-2.0-"
@@ -62,13 +62,11 @@ class Watchdog:
 
 
 async def greets(listen: Address, limit_seconds: float) -> bool:
-    """Whether who listens there begins as an ssh server does, within the limit."""
-    host = listen.host
-    if is_wildcard(listen):
-        host = "::1" if ":" in host else "127.0.0.1"
+    """Whether who listens there begins as an ssh server does, within the limit. Linux takes a
+    wildcard, as the address of whom to call, for this machine."""
     try:
         async with asyncio.timeout(limit_seconds):
-            reader, writer = await asyncio.open_connection(host, listen.port)
+            reader, writer = await asyncio.open_connection(listen.host, listen.port)
             try:
                 return await reader.readexactly(len(GREETING)) == GREETING
             finally:

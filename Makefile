@@ -11,7 +11,11 @@ WORKERS ?= 4
 # Some images have it set; then each of a thousand processes would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-openzfs lint bench lock clean
+# Where `make install` puts things; DESTDIR, for those who make packages, comes in front. The config
+# lies in /etc whatever the prefix is, and systemd looks for units below /usr/local and /usr.
+PREFIX ?= /usr/local
+
+.PHONY: demo test test-openzfs lint bench lock clean install uninstall
 
 demo: $(READY)
 	$(BIN)/hoodyd demo $(ARGS)
@@ -45,6 +49,12 @@ lock: $(READY)
 	echo '# Exact versions that CI installs. Made by `make lock` from pyproject.toml.' > requirements.lock
 	grep -v -e '^#' -e '^$$' requirements.new >> requirements.lock
 	rm requirements.new
+
+install:
+	PYTHON='$(PYTHON)' systemd/install '$(PREFIX)' '$(DESTDIR)'
+
+uninstall:
+	systemd/uninstall '$(PREFIX)' '$(DESTDIR)'
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from daemon import lines, logs
+from transfer.command import tied
 
 PROGRAM = (sys.executable, "-m", "daemon")
 RESTART_SECONDS = 0.5
@@ -32,12 +33,10 @@ class Child:
 
     @classmethod
     async def start(cls, verb: str, config_path: str) -> Child:
-        """Starts it; it ends by itself when its input does."""
+        """Starts it. It ends by itself when its input does; where it hangs, the kernel ends it
+        with the daemon, so that nobody else has to find it."""
         process = await asyncio.create_subprocess_exec(
-            *PROGRAM,
-            verb,
-            "--config",
-            config_path,
+            *tied([*PROGRAM, verb, "--config", config_path]),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=lines.LINE_BYTES_MAX,

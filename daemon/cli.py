@@ -1,6 +1,7 @@
 """`hoodyd`, the operator's command: sets a server up, runs it, looks after it.
 
-What goes wrong is told in one line that names the key and the command to run; exit 2.
+What goes wrong is told in one line that names the key and the command to run; exit 2, or 75 where
+`run` may do with another try: a service manager makes it then.
 A verb's parts are imported when it is called: importing all of them takes more than a second, and
 a worker, which is started anew after a crash, needs neither the API nor what makes a server.
 """
@@ -20,7 +21,7 @@ import click
 from daemon import logs
 from daemon.cli_common import config_option
 from daemon.config import DEFAULT_PATH, Config, load
-from daemon.errors import ConfigError, DaemonError
+from daemon.errors import ConfigError, DaemonError, StartLater
 from daemon.keyfiles import read_sealing_key, read_tls, read_token_secret
 from daemon.store.database import Database
 from transfer.errors import TransferError
@@ -145,13 +146,13 @@ def demo(backend: str, keep: bool) -> None:
 
 
 def main() -> None:
-    """The entry point. Exit 2 with one line for what an operator can mend."""
+    """The entry point. Exit 2 with one line for what an operator can mend, 75 for what may pass."""
     try:
         hoodyd(prog_name="hoodyd")
     except (DaemonError, TransferError) as error:
         path = _config_path(sys.argv)
         click.echo(f"hoodyd: {_with_command(error, path)}", err=True)
-        sys.exit(2)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, StartLater) else 2)
 
 
 def _module(verb: str) -> ModuleType:

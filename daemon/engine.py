@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -68,6 +69,13 @@ class Engine:
         self._news = news
         self._on_settled = on_settled
         self._running: dict[str, tuple[Job, asyncio.Task[None]]] = {}
+        self._came_round_at = time.monotonic()
+        self.begun = asyncio.Event()
+        """Set once it has come round for the first time."""
+
+    def silent_seconds(self) -> float:
+        """For how long it has not come round to look for work."""
+        return time.monotonic() - self._came_round_at
 
     async def run(self) -> None:
         """Works until it is cancelled; then its running jobs are queued again, to be taken up
@@ -83,6 +91,8 @@ class Engine:
                     await self._round()
                 except CatalogueError as error:
                     log.error("the catalogue is gone for now", reason=error.message)
+                self._came_round_at = time.monotonic()
+                self.begun.set()
                 pause = RARE_POLL_SECONDS if self._news.complete else POLL_SECONDS
                 await self._news.after(heard, pause)
         finally:
@@ -109,7 +119,7 @@ class Engine:
         queued = [job for job in active if job.state is JobState.QUEUED]
         for waiting in queued:
             if waiting.cancel_requested:  # it needs no worker to end
-                await self._settle(waiting, {"error": CANCELLED})
+                await self._try_to_settle(waiting, {"error": CANCELLED})
         wanted = {job.type for job in queued}
         while types := wanted & self._pool.open_to:  # without work, no writer's turn is taken
             at = now()
@@ -158,17 +168,21 @@ class Engine:
         """Writes down what came of an attempt; tries until the catalogue takes it."""
         while True:
             try:
-                ended = await self._write_down(job, answer)
-            except LeaseLost:
-                log.warning("the attempt was no longer ours")
-                return
+                await self._try_to_settle(job, answer)
             except CatalogueError as error:
                 log.error("the catalogue is gone for now", reason=error.message)
                 await asyncio.sleep(POLL_SECONDS)
-                continue
+            else:
+                return
+
+    async def _try_to_settle(self, job: Job, answer: lines.Message) -> None:
+        try:
+            ended = await self._write_down(job, answer)
+        except LeaseLost:
+            log.warning("the attempt was no longer ours")
+        else:
             if ended is not None:
                 self._on_settled(ended)
-            return
 
     async def _write_down(self, job: Job, answer: lines.Message) -> Job | None:
         """The job as it is afterwards; None when the attempt was somebody else's already."""

@@ -3,13 +3,15 @@
 DaemonError
 ├── ConfigError       a key of the config is wrong; exit 2, one line that names it
 ├── StartError        the daemon cannot run here and now; exit 2, one line and the next command
+│   └── StartLater    nobody needs to mend that; it is worth another try: exit 75
 ├── IllegalTransition a job was asked to make a move that the table does not have
 ├── LeaseLost         the job is no longer ours: another attempt runs, or it has ended
 ├── JobError          a job's failure with its code and evidence
 ├── TokenError        a bearer token is not valid
 │   └── TokenExpired  it was, until its `exp`
 └── CatalogueError    the database refused or is gone
-    └── Conflict      a unique rule was hit; `rule` says which
+    ├── Conflict      a unique rule was hit; `rule` says which
+    └── SchemaUnknown it has the schema of another version
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ class ConfigError(DaemonError):
 
 class StartError(DaemonError):
     """The daemon cannot run here and now."""
+
+
+class StartLater(StartError):
+    """The daemon cannot run now, but may when it is started again, with nothing changed here."""
 
 
 class IllegalTransition(DaemonError):
@@ -69,3 +75,7 @@ class Conflict(CatalogueError):
     def __init__(self, rule: str) -> None:
         super().__init__(f"the catalogue has one already: {rule}")
         self.rule = rule
+
+
+class SchemaUnknown(CatalogueError):
+    """The catalogue has another version's schema, or none."""

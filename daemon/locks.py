@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 
-from daemon.errors import StartError
+from daemon.errors import StartError, StartLater
 
 WORKERS_GONE_SECONDS = 10.0
 POLL_SECONDS = 0.05
@@ -15,14 +15,14 @@ POLL_SECONDS = 0.05
 def take_daemon_lock(state_dir: str) -> int:
     """Makes this process the server's only daemon for as long as it lives.
 
-    Raises StartError where another one runs. The descriptor must stay open.
+    Raises StartLater where another one runs. The descriptor must stay open.
     """
     descriptor = _open(state_dir, "daemon.lock")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StartError(
+        raise StartLater(
             f"server.state_dir: another daemon runs with {state_dir}; stop it first"
         ) from None
     return descriptor
@@ -37,7 +37,7 @@ def share_children_lock(state_dir: str) -> int:
 
 async def wait_for_children(state_dir: str) -> None:
     """Returns when no child of an earlier daemon is left: they end with their daemon, but not in
-    the same instant. Raises StartError where one hangs."""
+    the same instant. Raises StartLater where one hangs."""
     descriptor = _open(state_dir, "children.lock")
     try:
         # Polled, for a thread that waits in flock could not be given up.
@@ -45,7 +45,7 @@ async def wait_for_children(state_dir: str) -> None:
             if _try_alone(descriptor):
                 return
             await asyncio.sleep(POLL_SECONDS)
-        raise StartError("server.state_dir: a process of an earlier daemon does not end")
+        raise StartLater("server.state_dir: a process of an earlier daemon does not end")
     finally:
         os.close(descriptor)
 

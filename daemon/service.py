@@ -24,17 +24,19 @@ from daemon.config import Config, Limits
 from daemon.config_types import Address
 from daemon.engine import Engine
 from daemon.engine import Rules as EngineRules
-from daemon.errors import CatalogueError, StartError
+from daemon.errors import CatalogueError, SchemaUnknown, StartError, StartLater
 from daemon.keyfiles import read_sealing_key, read_tls
 from daemon.lines import Message
 from daemon.model import Job, now
 from daemon.news import News
+from daemon.notify import Manager
 from daemon.pool import Pool
 from daemon.retry import Policy
 from daemon.store import servers
 from daemon.store.database import Database
 from daemon.store.listen import listen
 from daemon.store.sole import Lock, sole
+from daemon.watchdog import Watchdog
 
 KEEPER_SILENT_SECONDS = 60.0
 SHUTDOWN_SECONDS = 2.0
@@ -47,8 +49,14 @@ class _Stopped(Exception):
 
 
 def run(config: Config, config_path: str) -> int:
-    """Runs the daemon until SIGTERM or SIGINT."""
-    asyncio.run(_run(config, config_path))
+    """Runs the daemon until SIGTERM or SIGINT. Raises StartError where it cannot be run, and
+    StartLater where that may be otherwise soon."""
+    try:
+        asyncio.run(_run(config, config_path))
+    except SchemaUnknown:
+        raise
+    except CatalogueError as error:
+        raise StartLater(f"database.url: {error.message}") from None
     return 0
 
 
@@ -93,6 +101,7 @@ class Service:
         self._tls = read_tls(config)
         self._condition = Condition()
         self._news = News()
+        self._manager = Manager.from_environment(os.environ)
         self._abandon = {job_type: action.abandon for job_type, action in ACTIONS.items()}
         policy = Policy(config.timing.retry_attempts, config.timing.retry_seconds)
         self._pool = Pool(config_path, config.transfer.max_concurrent)
@@ -107,7 +116,7 @@ class Service:
 
     async def run(self) -> None:
         """Starts everything; ends it, and leaves running jobs to the next start, when told to
-        stop or when a part fails. Raises StartError where another daemon runs as this server."""
+        stop or when a part fails. Raises StartLater where another daemon runs as this server."""
         displaced: list[Exception] = []
         runner = Runner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
@@ -127,7 +136,7 @@ class Service:
 
     def _parts(self, runner: Runner) -> list[Coroutine[None, None, None]]:
         return [
-            _until_told(),
+            self._until_told(),
             self._keeper(),
             *(self._exporter(number) for number in range(self._config.transfer.exporters)),
             self._serve(runner),
@@ -160,6 +169,7 @@ class Service:
         address = self._config.listen
         site = web.TCPSite(runner, address.host, address.port, ssl_context=self._tls)
         await site.start()
+        self._condition.serving.set()
         log.info("listening", address=str(address))
         await self._condition.mounted.wait()
         await self._pool.warm()
@@ -204,9 +214,15 @@ class Service:
             await self._condition.changed(self._config.timing.heartbeat_seconds)
 
     async def _say_ready(self) -> None:
-        """Tells the log once what readyz tells who asks."""
+        """Tells the log and the service manager once what readyz tells who asks, and keeps the
+        manager's watchdog quiet from then on."""
+        await self._condition.serving.wait()
         await self._condition.all_well()
+        await self._engine.begun.wait()
         log.info("ready")
+        self._manager.tell("READY=1", "STATUS=ready")
+        silent_seconds = self._engine.silent_seconds
+        await Watchdog(self._manager, silent_seconds, self._config.peer_listen).run()
 
     async def _watch_keeper(self) -> None:
         """Ends a keeper that is silent: something that it touches hangs. A new one is started."""
@@ -235,12 +251,12 @@ class Service:
         pause_seconds = self._config.timing.sweep_seconds
         await sweep.expire_in_time(self._db, self._config.server.id, pause_seconds, self._news.tell)
 
-
-async def _until_told() -> None:
-    """Raises _Stopped at SIGTERM or SIGINT, which ends the other parts."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    await told.wait()
-    raise _Stopped
+    async def _until_told(self) -> None:
+        """Raises _Stopped at SIGTERM or SIGINT, which ends the other parts."""
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told.set)
+        await told.wait()
+        self._manager.tell("STOPPING=1", "STATUS=stopping; jobs go on at the next start")
+        raise _Stopped

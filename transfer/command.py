@@ -126,6 +126,12 @@ def start_server(argv: Sequence[str], *, outlives: bool = False) -> subprocess.P
         raise _cannot_start(argv, error) from error
 
 
+def tied(argv: Sequence[str]) -> list[str]:
+    """The command that starts this one so that the kernel kills it when the thread that started
+    it ends; the command itself where there is no `setpriv`."""
+    return [_SETPRIV, "--pdeathsig", "KILL", "--", *argv] if _SETPRIV else list(argv)
+
+
 class Child:
     """A running child with one raw stream, made by `reading` or `writing`."""
 
@@ -284,7 +290,7 @@ def _bound_to_parent(argv: Sequence[str]) -> list[str]:
     if shutil.which(argv[0]) is None:
         # Asked here because with setpriv in front a missing program would look like a failed one.
         raise CommandFailed(f"no program {argv[0]}", argv=list(argv))
-    return [_SETPRIV, "--pdeathsig", "KILL", "--", *argv] if _SETPRIV else list(argv)
+    return tied(argv)
 
 
 def _environment() -> dict[str, str]:

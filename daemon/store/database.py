@@ -25,7 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from daemon.errors import CatalogueError, Conflict
+from daemon.errors import CatalogueError, Conflict, SchemaUnknown
 from daemon.store import schema, sqlite
 
 Tx = AsyncConnection
@@ -91,16 +91,17 @@ class Database:
             self._turn.release()
 
     async def check(self) -> None:
-        """Raise CatalogueError when the database does not answer or has another schema."""
+        """Raise CatalogueError when the database does not answer, SchemaUnknown when it has
+        another schema."""
         async with self.read() as tx:
             revision = await revision_of(tx)
         if revision is None or revision < schema.REVISION:
-            raise CatalogueError(
+            raise SchemaUnknown(
                 f"the catalogue has schema {revision or 'none'}, this program needs"
                 f" {schema.REVISION}; run: hoodyd migrate"
             )
         if revision > schema.REVISION:
-            raise CatalogueError(
+            raise SchemaUnknown(
                 f"the catalogue has schema {revision}, this program knows {schema.REVISION};"
                 " install the newer hoodyd here too"
             )

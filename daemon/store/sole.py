@@ -18,7 +18,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import make_url
 
 from daemon import logs
-from daemon.errors import CatalogueError, StartError
+from daemon.errors import CatalogueError, StartLater
 from daemon.store.database import LOST, WAIT_SECONDS
 
 log = logs.get(__name__)
@@ -30,7 +30,7 @@ class Lock(Protocol):
     async def check(self) -> None:
         """Make sure that it is held: one that was lost is taken again.
 
-        Raises StartError where another daemon has it now, CatalogueError without a database:
+        Raises StartLater where another daemon has it now, CatalogueError without a database:
         then nobody can take it.
         """
 
@@ -39,7 +39,7 @@ class Lock(Protocol):
 async def sole(url: str, server_id: str) -> AsyncIterator[Lock]:
     """Holds the lock of this server id for as long as the block runs.
 
-    Raises StartError where another daemon has it, CatalogueError without a database.
+    Raises StartLater where another daemon has it, CatalogueError without a database.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -120,5 +120,6 @@ class _SessionLock:
         await self._connection.close(timeout=WAIT_SECONDS)
 
 
-def _taken(server_id: str) -> StartError:
-    return StartError(f"server.id: another daemon runs as server {server_id}; stop it first")
+def _taken(server_id: str) -> StartLater:
+    # PostgreSQL may take a while to notice that the machine of an earlier daemon lost its power.
+    return StartLater(f"server.id: another daemon runs as server {server_id}; stop it first")

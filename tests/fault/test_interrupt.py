@@ -141,12 +141,16 @@ async def test_sigterm(cluster: FreezingCluster, number: int) -> None:
 
 
 async def test_a_family_ends_with_its_daemon(cluster: FreezingCluster, api: Api) -> None:
+    """Also who hangs, and cannot notice that there is no daemon: nobody else would end it, for the
+    systemd unit leaves children alone."""
     async with _copying(cluster, api, "orphans") as (source, started):
         family: list[psutil.Process] = []
         for daemon in cluster.daemons:
             children = psutil.Process(daemon.pid).children(recursive=True)
             assert {verb for verb in CHILDREN if daemon.children(verb)} == set(CHILDREN)
             family += children
+        for child in psutil.Process(cluster.daemons[0].pid).children(recursive=True):
+            child.suspend()
         for daemon in cluster.daemons:
             psutil.Process(daemon.pid).kill()
         _, alive = psutil.wait_procs(family, ORPHAN_SECONDS)

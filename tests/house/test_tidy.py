@@ -128,6 +128,8 @@ def test_the_lock_names_versions_and_nothing_else() -> None:
     assert not [line for line in lines if "://" in line]
 
 
-@pytest.mark.parametrize("script", [".ci/run", "tests/install-parts"])
+@pytest.mark.parametrize(
+    "script", [".ci/run", "systemd/install", "systemd/uninstall", "tests/install-parts"]
+)
 def test_scripts_can_be_run(script: str) -> None:
     assert (ROOT / script).stat().st_mode & 0o111

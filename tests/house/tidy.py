@@ -56,6 +56,8 @@ FLOORS: Mapping[str, int] = {
     "daemon.retry": 14,
     "daemon.lines": 14,
     "daemon.locks": 14,
+    "daemon.notify": 15,
+    "daemon.watchdog": 16,
     "daemon.children": 15,
     "daemon.auth": 15,
     "daemon.store": 15,

@@ -59,9 +59,10 @@ def words(ran: Ran, first: str) -> list[str]:
     return next(line.split() for line in ran.out.splitlines() if line.startswith(first))
 
 
-def refused(ran: Ran, *parts: str) -> None:
-    """Exit 2 with one line that holds these parts; nothing else but what init had made."""
-    assert ran.code == 2, ran
+def refused(ran: Ran, *parts: str, code: int = 2) -> None:
+    """Exit 2, or another code, with one line that holds these parts; nothing else but what init
+    had made."""
+    assert ran.code == code, ran
     assert all(line.startswith("made      ") for line in ran.out.splitlines()), ran
     assert len(ran.err.splitlines()) == 1, ran.err
     for part in parts:
@@ -154,6 +155,17 @@ async def test_a_taken_port_is_named_by_its_key(ready: Place) -> None:
         port = taken.getsockname()[1]
         ran = await ready.hoodyd("run", HOODY_SERVER__LISTEN=f"127.0.0.1:{port}")
     refused(ran, "server.listen: ")
+
+
+async def test_run_without_its_database_may_be_tried_again(ready: Place) -> None:
+    """As a service manager does; it is no use where the schema is another version's."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"postgresql://hoody@127.0.0.1:{nobody.getsockname()[1]}/hoody"
+        ran = await ready.hoodyd("run", HOODY_DATABASE__URL=url)
+    refused(ran, "database.url: no connection to PostgreSQL", code=75)
+    ran = await ready.hoodyd("run", HOODY_DATABASE__URL=f"sqlite:///{ready.home}/empty.db")
+    refused(ran, "run: hoodyd migrate")
 
 
 async def test_check_config_names_the_key(ready: Place) -> None:

@@ -1,0 +1,134 @@
+"""A real daemon under a service manager: what it tells it, and what it does not when it hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.cluster import Daemon
+from tests.fault.boundaries import FreezingCluster, MakeCluster
+from tests.fault.disturbing import assert_same, halted, in_the_middle, source_on_a
+from tests.fault.hanging import SUFFIX
+from tests.service_manager import Listener, watching
+
+PATIENCE_SECONDS = 2.0
+TREE_BYTES = 10 << 20
+
+
+class HangingCluster(FreezingCluster):
+    """A cluster whose daemons are `hanging.py`."""
+
+    program = "tests.fault.hanging"
+
+
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """Nothing here depends on the storage."""
+    return "dir"
+
+
+@pytest.fixture(scope="module")
+def cluster_type() -> type[HangingCluster]:
+    return HangingCluster
+
+
+@pytest.fixture(scope="module")
+def cluster(make_cluster: MakeCluster) -> FreezingCluster:
+    """Two servers, a and b."""
+    return make_cluster(2)
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Listener]:
+    with Listener(f"{tmp_path}/notify") as listener:
+        yield listener
+
+
+@pytest.fixture
+def daemon(cluster: FreezingCluster, listener: Listener) -> Iterator[Daemon]:
+    """Server b's, under the listener and well; afterwards as it was."""
+    daemon = cluster.daemons[1]
+    daemon.stop()
+    with watching(listener, PATIENCE_SECONDS):
+        daemon.launch()
+        assert listener.hear_until("WATCHDOG=1")[:2] == ["READY=1", "STATUS=ready"]
+    yield daemon
+    daemon.kill()
+    daemon.config_path.with_suffix(SUFFIX).unlink(missing_ok=True)
+    daemon.start()
+
+
+def test_ready_is_said_when_it_listens(cluster: FreezingCluster, listener: Listener) -> None:
+    daemon = cluster.daemons[1]
+    daemon.stop()
+    with watching(listener, PATIENCE_SECONDS):
+        daemon.launch()
+        assert listener.hear() == ["READY=1", "STATUS=ready"]
+    assert daemon.is_ready()
+    with socket.create_connection(daemon.peer_address) as peer:
+        assert peer.recv(4) == b"SSH-"
+
+    for _ in range(3):
+        assert listener.hear() == ["WATCHDOG=1"]
+    daemon.stop()
+    heard = listener.rest()
+    assert heard[-2:] == ["STOPPING=1", "STATUS=stopping; jobs go on at the next start"]
+    assert set(heard[:-2]) <= {"WATCHDOG=1"}
+    daemon.start()
+
+
+def test_a_blocked_loop_does_not_ping(daemon: Daemon, listener: Listener) -> None:
+    """And what systemd sends it then has it say where it hangs."""
+    os.kill(daemon.pid, signal.SIGUSR1)
+    assert listener.out_of_patience(PATIENCE_SECONDS) == []
+    process = daemon._process
+    assert process is not None
+    assert process.poll() is None
+    os.kill(daemon.pid, signal.SIGABRT)
+    assert process.wait() == -signal.SIGABRT
+    assert "in block_loop" in daemon.log_tail(4000)
+
+
+def test_an_engine_that_hangs_is_not_pinged_for(daemon: Daemon, listener: Listener) -> None:
+    daemon.config_path.with_suffix(SUFFIX).touch()
+    said = listener.out_of_patience(PATIENCE_SECONDS)
+    assert set(said) == {"STATUS=no answer from engine"}
+    assert daemon.is_ready()  # its other parts are well
+
+
+def test_a_peer_listener_that_hangs_is_not_pinged_for(daemon: Daemon, listener: Listener) -> None:
+    """The kernel takes connections for it all the same."""
+    exporters = daemon.children("exporter")
+    assert exporters
+    for exporter in exporters:
+        exporter.suspend()
+    said = listener.out_of_patience(PATIENCE_SECONDS)
+    assert set(said) == {"STATUS=no answer from peer listener"}
+    for exporter in exporters:
+        exporter.resume()
+    assert listener.hear_until("WATCHDOG=1")[-2:] == ["WATCHDOG=1", "STATUS=ready"]
+
+
+async def test_a_stop_leaves_jobs_that_go_on(
+    cluster: FreezingCluster, daemon: Daemon, listener: Listener
+) -> None:
+    async with cluster.api(0) as api:
+        source = await source_on_a(cluster, "stopped", TREE_BYTES)
+        with halted(cluster):
+            started = await api.start_copy(source, daemon.server_id)
+            await in_the_middle(api, started.job_id)
+            process = daemon._process
+            assert process is not None
+            daemon.stop()
+            assert process.returncode == 0
+            assert "STOPPING=1" in listener.rest()
+            job = await api.job(started.job_id)
+            assert (job["state"], job["error"]) == ("queued", None)
+        daemon.start()
+        await api.done(started.job_id)
+        await assert_same(api, cluster, source, started.container_id)

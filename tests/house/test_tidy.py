@@ -21,7 +21,6 @@ TEXT_SUFFIXES = (".py", ".md", ".toml", ".lock", ".service", ".sh", ".mako", "")
 # Settings of the contract whose feature is not built yet. The list only gets shorter.
 SETTINGS_AHEAD = frozenset(
     {
-        "server.metrics_listen",
         "runtime.driver",
         "runtime.network",
     }

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 from aiohttp.test_utils import TestClient
-from prometheus_client import CollectorRegistry
 
 from daemon.actions import ACTIONS
 from daemon.api.deps import Deps
 from daemon.auth import USER_SCOPES, Scope, TokenKeys, issue
 from daemon.config import Config, LimitsSection, ServerSection, StorageSection
+from daemon.metrics import Metrics
 from daemon.model import (
     Container,
     Job,
@@ -114,7 +114,7 @@ class World:
             server_id=self.here.id,
             token_keys=KEYS,
             sealing_key=SEALING_KEY,
-            registry=CollectorRegistry(),
+            metrics=Metrics(),
             news=self.news,
             health=lambda: self.health,
             abandon={kind: action.abandon for kind, action in ACTIONS.items()},

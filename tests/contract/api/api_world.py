@@ -88,6 +88,7 @@ class World:
     import_roots: tuple[str, ...] = ()
     health: dict[str, str | None] = field(default_factory=lambda: {"storage": None})
     news: News = field(default_factory=News)
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
         at = now() - timedelta(days=1)
@@ -114,7 +115,7 @@ class World:
             server_id=self.here.id,
             token_keys=KEYS,
             sealing_key=SEALING_KEY,
-            metrics=Metrics(),
+            metrics=self.metrics,
             news=self.news,
             health=lambda: self.health,
             abandon={kind: action.abandon for kind, action in ACTIONS.items()},

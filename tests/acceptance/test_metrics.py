@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance import trees
 from tests.acceptance.api import Api, Json
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, Settings
+from tests.acceptance.cluster import Cluster, MakeCluster, Settings
+from tests.acceptance.scraped import Labels, Scrape, metrics_address
 from tests.ports import free_port
 from tests.prometheus import FILES, promtool, scraping
 
@@ -27,8 +26,6 @@ TREE_BYTES = 4 << 20
 MORE_BYTES = 1 << 20
 HANG_SECONDS = 120
 ENDS_SECONDS = 1.0  # a job's times are the catalogue's, to the millisecond
-
-Labels = tuple[str, ...]
 
 
 class WatchedCluster(Cluster):
@@ -43,40 +40,6 @@ class WatchedCluster(Cluster):
 @pytest.fixture(scope="session")
 def cluster_type() -> type[Cluster]:
     return WatchedCluster
-
-
-def address(daemon: Daemon) -> str:
-    """Where a daemon's metrics are."""
-    line = next(
-        line for line in daemon.config_path.read_text().splitlines() if "metrics_listen" in line
-    )
-    return str(json.loads(line.partition(" = ")[2]))
-
-
-class Scrape:
-    """One scrape of a daemon."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        with urllib.request.urlopen(f"http://{address(daemon)}/metrics", timeout=30) as answer:
-            self.text = answer.read().decode()
-        self._samples = [
-            sample
-            for family in text_string_to_metric_families(self.text)
-            for sample in family.samples
-        ]
-
-    def __call__(self, name: str, **labels: str) -> dict[Labels, float]:
-        """The samples that are not nought of a name and some labels, by the other labels' values
-        in the labels' order."""
-        return {
-            tuple(one.labels[key] for key in sorted(one.labels.keys() - labels.keys())): one.value
-            for one in self._samples
-            if one.name == name and one.value and labels.items() <= one.labels.items()
-        }
-
-    def value(self, name: str, **labels: str) -> float:
-        """The sum of them."""
-        return sum(self(name, **labels).values())
 
 
 @dataclass
@@ -253,7 +216,7 @@ async def test_the_lag_of_a_copy_whose_source_was_written(cluster: Cluster, api:
 async def test_a_real_prometheus_answers_with_the_right_numbers(
     cluster: Cluster, api: Api, tmp_path: Path
 ) -> None:
-    targets = [address(daemon) for daemon in cluster.daemons]
+    targets = [metrics_address(daemon) for daemon in cluster.daemons]
     async with scraping(tmp_path, targets) as prometheus, asyncio.timeout(HANG_SECONDS):
         await prometheus.until('sum(up{job="hoody"}) == 2')
         before = sum(Scrape(daemon).value("hoody_jobs_total") for daemon in cluster.daemons)
@@ -268,7 +231,7 @@ async def test_a_real_prometheus_answers_with_the_right_numbers(
         for daemon in cluster.daemons:
             labels = {"type": "copy", "outcome": "succeeded"}
             mine = Scrape(daemon).value("hoody_jobs_total", **labels)
-            assert found[address(daemon)] == mine
+            assert found[metrics_address(daemon)] == mine
         dashboard = json.loads((FILES / "hoody.dashboard.json").read_text())
         for panel in dashboard["panels"]:
             for target in panel["targets"]:

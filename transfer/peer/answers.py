@@ -75,10 +75,12 @@ class Answers:
     async def serve(self, peer_id: str, channel: Duplex) -> None:
         """Answers the channel's one request, also with its error, and closes the channel."""
         writer = FrameWriter()
+        job_id: str | None = None
         with ExitStack() as stack:
             stack.callback(channel.close)
             try:
                 request = await _request(channel)
+                job_id = request.job_id
                 channel.charge(self.traffic.meter(request))
                 stack.enter_context(self._counted(peer_id, request.job_id))
                 await self._answer(peer_id, request, channel, writer)
@@ -87,7 +89,7 @@ class Answers:
             except TransferError as error:
                 self.traffic.stalls += isinstance(error, TransferStalled)
                 level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
-                self._refusals.tell(peer_id, f"{error.code}: {error.message}", level)
+                self._refusals.tell(peer_id, f"{error.code}: {error.message}", level, job_id)
                 with suppress(PeerUnreachable):
                     await channel.send(messages.write_error(writer, error))
             # The peer closes when it has read everything; one that does not is not waited for.
@@ -101,7 +103,8 @@ class Answers:
         peer tries again, by when those that an earlier attempt has left are gone."""
         job = (peer_id, job_id)
         if self._channels[job] >= CHANNELS_MAX:
-            self._refusals.tell(peer_id, f"more than {CHANNELS_MAX} channels of a job")
+            too_many = f"more than {CHANNELS_MAX} channels of a job"
+            self._refusals.tell(peer_id, too_many, job_id=job_id)
             raise PeerUnreachable("the job has all its channels", job=job_id)
         self._channels[job] += 1
         try:

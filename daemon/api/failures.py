@@ -91,7 +91,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except Conflict as error:
         return failure(from_conflict(error))
     except CatalogueError as error:
-        logger.error("the catalogue is gone for now", reason=error.message)
+        logger.warning("catalogue unavailable", reason=error.message)
         return failure(ServiceUnavailable())
     except web.HTTPException as error:
         return failure(of_aiohttp(error))

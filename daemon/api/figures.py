@@ -54,7 +54,7 @@ def _jobs(groups: list[Group], at: datetime) -> Iterator[Metric]:
 def _copies(copies: list[CopyRow], at: datetime) -> Iterator[Metric]:
     success = GaugeMetricFamily(
         "hoody_sync_last_success_timestamp_seconds",
-        "Of a copy whose source exists: when the last copy or sync that succeeded took the source",
+        "The moment of its source that a copy got by its last copy or sync that succeeded",
         labels=["container_id"],
     )
     lag = GaugeMetricFamily(

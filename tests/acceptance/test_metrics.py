@@ -213,6 +213,7 @@ async def test_the_lag_of_a_copy_whose_source_was_written(cluster: Cluster, api:
     assert Scrape(cluster.daemons[1]).value(lag, container_id=copy) == 0
 
 
+@pytest.mark.parametrize("backend", ["dir"], indirect=True, scope="module")
 async def test_a_real_prometheus_answers_with_the_right_numbers(
     cluster: Cluster, api: Api, tmp_path: Path
 ) -> None:

@@ -13,6 +13,9 @@ from tests.acceptance.scraped import Scrape
 from tests.fault.boundaries import FreezingCluster, MakeCluster
 from tests.fault.disturbing import POLL_SECONDS, halted, in_the_middle, source_on_a
 
+# What differs between the backends is counted to the end in tests/acceptance/test_metrics.py.
+pytestmark = pytest.mark.parametrize("backend", ["dir"], indirect=True, scope="module")
+
 HANG_SECONDS = 120
 STALL_SECONDS = 3
 MOVED = "hoody_transfer_bytes_total"

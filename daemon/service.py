@@ -247,9 +247,9 @@ class Service:
         offline = timedelta(seconds=Limits.missed_heartbeats * timing.heartbeat_seconds)
         while True:
             try:
-                ended = await sweep.fail_lost(self._db, lost, self._abandon)
-                ended += await sweep.end_cancelled(self._db, offline, self._abandon)
-                for job in ended:
+                for job in await sweep.fail_lost(self._db, lost, self._abandon):
+                    self._metrics.ended(job)
+                for job in await sweep.end_cancelled(self._db, offline, self._abandon):
                     self._metrics.ended(job)
                 await sweep.forget_old(self._db)
             except CatalogueError as error:

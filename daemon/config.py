@@ -219,6 +219,12 @@ class Config(Section):
         return parse_address(self.server.listen)
 
     @property
+    def metrics_listen(self) -> Address | None:
+        """Where /metrics is served instead; None where it is with the API."""
+        given = self.server.metrics_listen
+        return parse_address(given) if given and given != self.server.listen else None
+
+    @property
     def peer_listen(self) -> Address:
         """Where exporters listen."""
         return parse_address(self.peer.listen)

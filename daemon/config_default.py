@@ -14,7 +14,7 @@ _TEXT = """\
 [server]
 # name = "node-us"                   # default: this machine's host name
 listen = "127.0.0.1:8470"            # REST API; beyond loopback it needs tls_* or behind_proxy
-# metrics_listen = ""                # default: listen
+# metrics_listen = "127.0.0.1:8472"  # /metrics here instead; TLS as for listen
 # tls_cert = ""
 # tls_key = ""
 # behind_proxy = false

@@ -110,7 +110,7 @@ class Engine:
             for job in await jobs.running_on(tx, self._server_id):
                 if (job.id, job.attempt) in attempts:
                     await jobs.move(tx, job, Move.REQUEUE, at=now())
-                    log.info("job queued again", job_id=job.id, type=job.type)
+                    log.info("job queued again", job_id=job.id, container_id=job.container_id)
 
     async def _round(self) -> None:
         async with self._db.read() as tx:
@@ -238,5 +238,7 @@ async def end(tx: Tx, job: Job, move: Move, error: Json, abandon: Abandon) -> Jo
     await abandon(tx, job, f"{error['code']}: {error['message']}")
     ended = await jobs.move(tx, job, move, at=now(), error=error)
     code, message = error["code"], error["message"]
-    log.warning("job ended", job_id=job.id, outcome=move, code=code, message=message)
+    tell = log.info if move is Move.CANCEL else log.warning  # somebody wanted it so
+    ids = {"job_id": job.id, "container_id": job.container_id}
+    tell("job ended", **ids, type=job.type, outcome=move, code=code, message=message)
     return ended

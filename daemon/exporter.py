@@ -16,6 +16,7 @@ from daemon.errors import CatalogueError
 from daemon.model import Container, DatasetRow, Job, JobState, JobType, now
 from daemon.store import containers, datasets, jobs, servers, snapshots, user_snapshots
 from daemon.store.database import Database, Tx
+from daemon.traffic import Teller
 from transfer.errors import PeerRefused, PeerUnreachable, SnapshotMissing, SourceChanged
 from transfer.model import Forest, Guid
 from transfer.peer.messages import (
@@ -54,7 +55,7 @@ async def _export(config: Config) -> None:
     )
     gate = CatalogueGate(db, storage, config.server.id)
     address = config.peer_listen
-    await serve(
+    server = await serve(
         address.host,
         address.port,
         host_key=keys.load_peer_key(config.peer_key_file).private_text,
@@ -66,8 +67,11 @@ async def _export(config: Config) -> None:
         ),
     )
     lines.tell({"listening": True})
-    async for _order in lines.orders():
-        log.warning("an exporter takes no orders")
+    teller = Teller("out", lambda: server.traffic)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(teller.keep_telling(lines.tell))
+        async for _order in lines.orders():
+            log.warning("an exporter takes no orders")
 
 
 class CatalogueGate:

@@ -1,12 +1,18 @@
 """Structured logs to standard error.
 
 Every line carries the ids that are bound to the task that wrote it (`bind`): `server_id`,
-`job_id`, `container_id`, `request_id`. Values of keys that name a secret are never written.
+`job_id`, `container_id`, `request_id`; an exporter's also `peer_id`. No secret is written: neither
+the value of a key that names one, nor what looks like one in a text that somebody else wrote.
+
+Levels: *debug* is for who follows one request; *info* says what was done; *warning* that something
+failed, and is tried again or was told to who asked; *error* that this server does not do its work,
+and somebody should look.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextlib import AbstractContextManager
 
@@ -28,6 +34,17 @@ _SECRET_KEYS = frozenset(
         "database_url",
     }
 )
+_SECRETS = re.compile(
+    r"""
+    (?<=://) [^/\s:@"']* : [^/\s@"']+ (?=@)                # user and password of an address
+    | (?<=password=) [^\s&"'\\]+                            # the same as libpq has it
+    | eyJ [\w-]+ \. [\w-]+ \. [\w-]+                         # a token
+    | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY----- [^"]*
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_REMOVED = "[removed]"
+_FOREIGN_IDS = ("peer_id", "job_id")
 _QUIET = ("asyncssh", "sqlalchemy.engine", "aiosqlite", "alembic", "aiohttp.access")
 
 
@@ -40,6 +57,7 @@ def set_up(settings: LogSection, **ids: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(allow=_FOREIGN_IDS),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_secrets,
     ]
@@ -53,6 +71,7 @@ def set_up(settings: LogSection, **ids: str) -> None:
                 exception_formatter=structlog.dev.plain_traceback,  # the rich one shows locals
             )
         ]
+    last.append(_scrubbed)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     root = logging.getLogger()
@@ -87,5 +106,10 @@ def bind(**ids: str) -> AbstractContextManager[None]:
 
 def _without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for key in event.keys() & _SECRET_KEYS:
-        event[key] = "[removed]"
+        event[key] = _REMOVED
     return event
+
+
+def _scrubbed(_logger: WrappedLogger, _method: str, line: EventDict | str) -> str:
+    """The rendered line, without what looks like a secret."""
+    return _SECRETS.sub(_REMOVED, str(line))

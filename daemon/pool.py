@@ -7,6 +7,7 @@ import asyncio
 from daemon import lines, logs
 from daemon.children import Child
 from daemon.model import SHORT, Job, JobType
+from daemon.traffic import Counting
 
 log = logs.get(__name__)
 
@@ -24,8 +25,9 @@ class Pool:
     """Workers with one job each: at most `size` that may take long, and one more job, so that a
     short one never waits behind transfers."""
 
-    def __init__(self, config_path: str, size: int) -> None:
+    def __init__(self, config_path: str, size: int, counting: Counting) -> None:
         self._config_path = config_path
+        self._counting = counting
         self._size = size
         self._idle: list[Child] = []
         self._busy: dict[str, Child] = {}
@@ -60,12 +62,15 @@ class Pool:
         self._busy[job.id] = child
         try:
             child.tell({"job": job.id})
-            answer = await child.read()
+            while (answer := await child.read()) is not None:
+                if not self._counting.heard(job.id, answer):
+                    break
         except asyncio.CancelledError:
             await child.kill()
             raise
         finally:
             del self._busy[job.id]
+            self._counting.gone(job.id)
         if answer is None:
             await child.kill()
             return LOST

@@ -10,11 +10,10 @@ from collections.abc import Coroutine
 from datetime import timedelta
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from daemon import locks, logs, setup, sweep
 from daemon.actions import ACTIONS
-from daemon.api.app import make_app
+from daemon.api.app import make_app, make_metrics_app
 from daemon.api.deps import Deps
 from daemon.api.runner import Runner
 from daemon.auth import load_keys
@@ -27,15 +26,18 @@ from daemon.engine import Rules as EngineRules
 from daemon.errors import CatalogueError, SchemaUnknown, StartError, StartLater
 from daemon.keyfiles import read_sealing_key, read_tls
 from daemon.lines import Message
+from daemon.metrics import Metrics
 from daemon.model import Job, now
 from daemon.news import News
 from daemon.notify import Manager
 from daemon.pool import Pool
 from daemon.retry import Policy
+from daemon.states import ENDED
 from daemon.store import servers
 from daemon.store.database import Database
 from daemon.store.listen import listen
 from daemon.store.sole import Lock, sole
+from daemon.traffic import Counting
 from daemon.watchdog import Watchdog
 
 KEEPER_SILENT_SECONDS = 60.0
@@ -69,6 +71,8 @@ async def _run(config: Config, config_path: str) -> None:
         await locks.wait_for_children(config.server.state_dir)
         _check_free("server.listen", config.listen)
         _check_free("peer.listen", config.peer_listen)
+        if config.metrics_listen is not None:
+            _check_free("server.metrics_listen", config.metrics_listen)
         await db.check()
         async with sole(config.database.url, config.server.id) as lock:
             async with db.write() as tx:
@@ -102,9 +106,11 @@ class Service:
         self._condition = Condition()
         self._news = News()
         self._manager = Manager.from_environment(os.environ)
+        self._metrics = Metrics()
+        self._counting = Counting(self._metrics)
         self._abandon = {job_type: action.abandon for job_type, action in ACTIONS.items()}
         policy = Policy(config.timing.retry_attempts, config.timing.retry_seconds)
-        self._pool = Pool(config_path, config.transfer.max_concurrent)
+        self._pool = Pool(config_path, config.transfer.max_concurrent, self._counting)
         self._engine = Engine(
             db,
             config.server.id,
@@ -118,11 +124,12 @@ class Service:
         """Starts everything; ends it, and leaves running jobs to the next start, when told to
         stop or when a part fails. Raises StartLater where another daemon runs as this server."""
         displaced: list[Exception] = []
-        runner = Runner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        deps = self._deps()
+        runner = Runner(make_app(deps), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:
             async with asyncio.TaskGroup() as group:
-                for part in self._parts(runner):
+                for part in self._parts(runner, deps):
                     group.create_task(part)
         except* _Stopped:
             log.info("stopped")
@@ -134,12 +141,13 @@ class Service:
             log.error("stopped", reason=str(error))
             raise error
 
-    def _parts(self, runner: Runner) -> list[Coroutine[None, None, None]]:
+    def _parts(self, runner: Runner, deps: Deps) -> list[Coroutine[None, None, None]]:
         return [
             self._until_told(),
             self._keeper(),
             *(self._exporter(number) for number in range(self._config.transfer.exporters)),
             self._serve(runner),
+            self._serve_metrics(deps),
             self._beat(),
             self._say_ready(),
             self._watch_keeper(),
@@ -148,34 +156,47 @@ class Service:
             listen(self._config.database.url, self._news),
         ]
 
-    def _app(self) -> web.Application:
-        return make_app(
-            Deps(
-                db=self._db,
-                config=self._config,
-                server_id=self._config.server.id,
-                token_keys=load_keys(self._config),
-                sealing_key=read_sealing_key(self._config),
-                registry=CollectorRegistry(),
-                news=self._news,
-                health=self._condition.health,
-                abandon=self._abandon,
-            )
+    def _deps(self) -> Deps:
+        return Deps(
+            db=self._db,
+            config=self._config,
+            server_id=self._config.server.id,
+            token_keys=load_keys(self._config),
+            sealing_key=read_sealing_key(self._config),
+            metrics=self._metrics,
+            news=self._news,
+            health=self._condition.health,
+            abandon=self._abandon,
         )
 
     async def _serve(self, runner: Runner) -> None:
         """The API answers from the beginning, so that a long start can be watched; jobs begin
         when everything is mounted."""
-        address = self._config.listen
-        site = web.TCPSite(runner, address.host, address.port, ssl_context=self._tls)
-        await site.start()
+        await self._listen(runner, self._config.listen)
         self._condition.serving.set()
-        log.info("listening", address=str(address))
         await self._condition.mounted.wait()
         await self._pool.warm()
         await self._engine.run()
 
-    def _settled(self, _job: Job) -> None:
+    async def _serve_metrics(self, deps: Deps) -> None:
+        address = self._config.metrics_listen
+        if address is None:
+            return
+        runner = Runner(make_metrics_app(deps), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        try:
+            await self._listen(runner, address)
+            await asyncio.Event().wait()  # until it is cancelled
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self, runner: Runner, address: Address) -> None:
+        await web.TCPSite(runner, address.host, address.port, ssl_context=self._tls).start()
+        log.info("listening", address=str(address))
+
+    def _settled(self, job: Job) -> None:
+        if job.state in ENDED:
+            self._metrics.ended(job)
         self._condition.collect_soon()
 
     async def _keeper(self) -> None:
@@ -187,11 +208,14 @@ class Service:
         )
 
     async def _exporter(self, number: int) -> None:
+        name = f"exporter {number}"
+
         def started(_child: Child) -> None:
             self._condition.listening.discard(number)
+            self._counting.gone(name)
 
         async def said(message: Message) -> None:
-            if "listening" in message:
+            if not self._counting.heard(name, message) and "listening" in message:
                 self._condition.listening.add(number)
 
         await keep_alive("exporter", self._config_path, started, said)
@@ -239,8 +263,10 @@ class Service:
         offline = timedelta(seconds=Limits.missed_heartbeats * timing.heartbeat_seconds)
         while True:
             try:
-                await sweep.fail_lost(self._db, lost, self._abandon)
-                await sweep.end_cancelled(self._db, offline, self._abandon)
+                for job in await sweep.fail_lost(self._db, lost, self._abandon):
+                    self._metrics.ended(job)
+                for job in await sweep.end_cancelled(self._db, offline, self._abandon):
+                    self._metrics.ended(job)
                 await sweep.forget_old(self._db)
             except CatalogueError as error:
                 log.error("sweep failed", reason=error.message)

@@ -74,8 +74,12 @@ async def forget_old(db: Database) -> None:
         await idempotency.purge(tx, now() - idempotency.KEPT)
 
 
-async def fail_lost(db: Database, silent: timedelta, abandon: Mapping[JobType, Abandon]) -> None:
-    """Fails the jobs of servers that have been silent for too long. A delete waits for them."""
+async def fail_lost(
+    db: Database, silent: timedelta, abandon: Mapping[JobType, Abandon]
+) -> list[Job]:
+    """Fails the jobs of servers that have been silent for too long, and returns them. A delete
+    waits for its server."""
+    ended: list[Job] = []
     for job in await _of_silent(db, silent):
         if job.type is not JobType.DELETE:
             error: Json = {
@@ -84,17 +88,20 @@ async def fail_lost(db: Database, silent: timedelta, abandon: Mapping[JobType, A
                 "retryable": False,
                 "evidence": {"server_id": job.server_id},
             }
-            await _end(db, job, Move.FAIL, error, abandon)
+            ended += await _end(db, job, Move.FAIL, error, abandon)
+    return ended
 
 
 async def end_cancelled(
     db: Database, silent: timedelta, abandon: Mapping[JobType, Abandon]
-) -> None:
-    """Ends the jobs that are to be cancelled and wait on servers that are offline: had those been
-    offline when they were asked, the jobs would have ended then."""
+) -> list[Job]:
+    """Ends the jobs that are to be cancelled and wait on servers that are offline, and returns
+    them: had those been offline when they were asked, the jobs would have ended then."""
+    ended: list[Job] = []
     for job in await _of_silent(db, silent):
         if job.cancel_requested and job.state is JobState.QUEUED:
-            await _end(db, job, Move.CANCEL, CANCELLED, abandon)
+            ended += await _end(db, job, Move.CANCEL, CANCELLED, abandon)
+    return ended
 
 
 async def _of_silent(db: Database, silent: timedelta) -> list[Job]:
@@ -111,9 +118,10 @@ async def _of_silent(db: Database, silent: timedelta) -> list[Job]:
 
 async def _end(
     db: Database, job: Job, move: Move, error: Json, abandon: Mapping[JobType, Abandon]
-) -> None:
+) -> list[Job]:
     try:
         async with db.write() as tx:
-            await end(tx, job, move, error, abandon[job.type])
+            ended = await end(tx, job, move, error, abandon[job.type])
     except LeaseLost:
-        return  # the server is back, or another one was faster
+        return []  # the server is back, or another one was faster
+    return [ended]

@@ -20,6 +20,7 @@ from daemon.model import Job, Json, Server
 from daemon.runtime.none import NoRuntime
 from daemon.store import jobs
 from daemon.store.database import Database
+from daemon.traffic import Tell, Teller
 from transfer.errors import TransferError
 from transfer.model import Progress
 from transfer.peer.client import PeerSource
@@ -28,6 +29,8 @@ from transfer.storage import open_storage
 from transfer.storage.base import Storage
 
 PROGRESS_SECONDS = 0.5
+
+STALLED = "TRANSFER_STALLED"
 
 log = logs.get(__name__)
 
@@ -41,6 +44,7 @@ class Means:
     storage: Storage
     connect: Connect
     sealing_key: bytes
+    tell: Tell = lines.tell
 
 
 class Meter:
@@ -56,6 +60,10 @@ class Meter:
         """Takes the newest figures."""
         if progress.done_bytes >= self._latest.done_bytes:
             self._latest = progress
+
+    def remaining_bytes(self) -> int:
+        """What is still to come, as far as it is known."""
+        return self._latest.total_bytes - self._latest.done_bytes
 
     def finish(self) -> None:
         """All that was to come has come; the total was an estimate."""
@@ -142,12 +150,26 @@ async def attempt(means: Means, job: Job) -> lines.Message:
     ctx = context(means, job)
     meter = Meter(ctx)
     ctx.report = meter.report
+    teller = Teller("in", lambda: ctx.peer.traffic if ctx.peer else None, meter.remaining_bytes)
+    telling = asyncio.create_task(teller.keep_telling(means.tell))
     try:
-        result = await _metered(ctx, meter, ACTIONS[job.type])
+        return await _outcome(ctx, meter, ACTIONS[job.type])
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+        teller.tell(means.tell, ended=True)
+
+
+async def _outcome(ctx: Context, meter: Meter, action: Action) -> lines.Message:
+    try:
+        result = await _metered(ctx, meter, action)
     except LeaseLost:
         return {"lost": True}
     except Exception as error:  # noqa: BLE001 - the boundary: every failure gets a code
-        return {"error": described(error)}
+        failure = described(error)
+        if ctx.peer is not None:
+            ctx.peer.traffic.stalls += failure["code"] == STALLED
+        return {"error": failure}
     return {"result": result}
 
 

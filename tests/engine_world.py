@@ -36,7 +36,8 @@ from daemon.model import (
 from daemon.states import Move
 from daemon.store import accounts, containers, datasets, jobs, servers, user_snapshots
 from daemon.store.database import Database
-from transfer.model import Forest
+from transfer.model import Forest, Step
+from transfer.peer.traffic import Traffic
 from transfer.retain import Deed
 from transfer.storage import open_storage
 from transfer.storage.base import Storage
@@ -49,10 +50,12 @@ ROUNDS_MAX = 30
 class Link:
     """The other server's storage, as a job's source."""
 
-    wire_bytes = 0
-
     def __init__(self, storage: Storage) -> None:
+        self.traffic = Traffic()
         self._storage = storage
+
+    def begins(self, step: Step) -> None:
+        """Nothing is counted here."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)

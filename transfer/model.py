@@ -215,6 +215,14 @@ class Landing(StrEnum):
     BRANCH = "branch"  # a mirror that leaves another dataset at the base, behind its head
 
 
+class Strategy(StrEnum):
+    """How a step moves what is missing."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    CONTENT_DIFF = "content-diff"
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One send: `snapshot`, of the source's dataset `source`, comes to exist on this server, and
@@ -243,6 +251,14 @@ class Step:
     def makes(self) -> tuple[Guid, ...]:
         """All snapshots that come with it, oldest first."""
         return (*self.run, self.snapshot)
+
+    @property
+    def strategy(self) -> Strategy:
+        """Whole where there is no base, whatever way it comes."""
+        if self.base is None:
+            return Strategy.FULL
+        content = self.kind is StepKind.CONTENT
+        return Strategy.CONTENT_DIFF if content else Strategy.INCREMENTAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,21 @@ from daemon.model import Container, Job, Json, Server, hold_tag
 from daemon.runtime.base import Runtime
 from daemon.store import containers, jobs, servers
 from daemon.store.database import Database, Tx
-from transfer.model import Progress
+from transfer.model import Progress, Step
+from transfer.peer.traffic import Traffic
 from transfer.storage.base import Source, Storage
 
 
 class Peer(Source, Protocol):
-    """A source on another server; `wire_bytes` counts both ways of all its channels so far."""
+    """A source on another server."""
 
     @property
-    def wire_bytes(self) -> int:
-        """After compression, before ssh."""
+    def traffic(self) -> Traffic:
+        """What has moved through its channels so far."""
+        ...
+
+    def begins(self, step: Step) -> None:
+        """What is asked for from now on is for this step."""
         ...
 
 
@@ -72,7 +77,7 @@ class Context:
 
     def wire_bytes(self) -> int:
         """What the job has moved between servers so far, earlier attempts included."""
-        return self.wire_before_bytes + (self.peer.wire_bytes if self.peer else 0)
+        return self.wire_before_bytes + (self.peer.traffic.wire_bytes if self.peer else 0)
 
     @property
     def tag(self) -> str:

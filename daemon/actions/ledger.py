@@ -105,6 +105,8 @@ class CatalogueLedger:
         """A whole mirror that grows is this job's until it has grown; if that never comes, the
         collector trims it when the job has ended. What may come to lie in the mirror is noted
         before it does."""
+        if self._ctx.peer is not None:
+            self._ctx.peer.begins(step)
         async with self._ctx.write() as tx:
             row = await datasets.by_path(tx, self._ctx.server_id, path)
             if row is None:

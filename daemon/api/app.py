@@ -59,7 +59,16 @@ def make_app(deps: Deps) -> web.Application:
     probes = Probes(deps, telemetry)
     app.router.add_route("GET", "/healthz", probes.healthz)
     app.router.add_route("GET", "/readyz", probes.readyz)
-    app.router.add_route("GET", "/metrics", probes.metrics)
+    if deps.config.metrics_listen is None:
+        app.router.add_route("GET", "/metrics", probes.metrics)
+    return app
+
+
+def make_metrics_app(deps: Deps) -> web.Application:
+    """The application that answers /metrics alone, for an address of its own."""
+    telemetry = Telemetry(deps)
+    app = web.Application(middlewares=[_measured(telemetry), translated()])
+    app.router.add_route("GET", "/metrics", Probes(deps, telemetry).metrics)
     return app
 
 

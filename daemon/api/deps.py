@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry
-
 from daemon.auth import TokenKeys
 from daemon.config import Config
 from daemon.engine import Abandon
+from daemon.metrics import Metrics
 from daemon.model import JobType
 from daemon.news import News
 from daemon.store.database import Database
@@ -30,7 +29,7 @@ class Deps:
     server_id: str
     token_keys: TokenKeys
     sealing_key: bytes = field(repr=False)
-    registry: CollectorRegistry
+    metrics: Metrics
     news: News
     health: Callable[[], Mapping[str, str | None]]
     abandon: Mapping[JobType, Abandon]

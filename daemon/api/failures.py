@@ -3,12 +3,14 @@ catalogue; nothing of an unexpected one but its id gets out."""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from http import HTTPStatus
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from daemon import logs
 from daemon.api.errors import (
     ApiError,
     InternalError,
@@ -19,10 +21,16 @@ from daemon.api.errors import (
     ValidationFailed,
     from_conflict,
 )
+from daemon.api.fields import is_id
 from daemon.errors import CatalogueError, Conflict
-from daemon.model import new_id
+from daemon.model import Job, new_id
 
 logger = structlog.get_logger()
+
+_queued: ContextVar[dict[str, str]] = ContextVar("queued")
+
+_SUBJECTS = {"containers": "container_id", "jobs": "job_id"}
+_LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def failure(error: ApiError) -> web.Response:
@@ -55,22 +63,47 @@ def translated() -> Middleware:
     @web.middleware
     async def translate(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = new_id()
-        log = logger.bind(request_id=request_id, method=request.method, path=request.path)
-        try:
-            response = await handler(request)
-        except ApiError as error:
-            response = failure(error)
-        except Conflict as error:
-            response = failure(from_conflict(error))
-        except CatalogueError as error:
-            log.warning("catalogue unavailable", reason=error.message)
-            response = failure(ServiceUnavailable())
-        except web.HTTPException as error:
-            response = failure(of_aiohttp(error))
-        except Exception:
-            log.exception("request failed")
-            response = failure(InternalError())
+        about = {"method": request.method, "path": request.path, **_subject(request)}
+        queued: dict[str, str] = {}
+        _queued.set(queued)
+        with logs.bind(request_id=request_id, **about):
+            response = await _answered(request, handler)
+            # What only looks is worth a line to who follows one request.
+            tell = logger.debug if request.method in _LOOKS else logger.info
+            tell("answered", status=response.status, **queued)
         response.headers["X-Request-Id"] = request_id
         return response
 
     return translate
+
+
+def note_queued(job: Job) -> None:
+    """Puts the job that a request has queued into the line that the log has of the request."""
+    ids = {"job_id": job.id, "job_type": job.type.value, "container_id": job.container_id}
+    _queued.get().update(ids)
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return failure(error)
+    except Conflict as error:
+        return failure(from_conflict(error))
+    except CatalogueError as error:
+        logger.warning("catalogue unavailable", reason=error.message)
+        return failure(ServiceUnavailable())
+    except web.HTTPException as error:
+        return failure(of_aiohttp(error))
+    except Exception:
+        logger.exception("request failed")
+        return failure(InternalError())
+
+
+def _subject(request: web.Request) -> dict[str, str]:
+    """The container or job that a path names."""
+    resource = request.match_info.route.resource
+    kind, _, _ = (resource.canonical if resource else "").partition("/{id}")
+    name = _SUBJECTS.get(kind.rpartition("/")[2])
+    found = request.match_info.get("id", "")
+    return {name: found} if name is not None and is_id(found) else {}

@@ -19,7 +19,7 @@ from daemon.api.waiting import until_ended
 from daemon.auth import Scope
 from daemon.engine import CANCELLED, end
 from daemon.model import JobState
-from daemon.states import Move
+from daemon.states import ENDED, Move
 from daemon.store import jobs
 from daemon.store.jobs import JobFilter
 from daemon.views import job_view
@@ -81,6 +81,8 @@ async def cancel(call: Plain) -> Answer:
             asked = await end(tx, asked, Move.CANCEL, CANCELLED, deps.abandon[asked.type])
         answer = Answer(job_view(asked), "Job cancellation requested successfully")
         await call.keep(tx, answer)
+    if asked.state in ENDED:
+        deps.metrics.ended(asked)
     deps.news.tell()
     return answer
 

@@ -39,7 +39,7 @@ from daemon.api.fields import NULL, ObjectId, SnapshotReference
 from daemon.api.idempotency import HEADER, KEY_PATTERN, REPLAYED
 from daemon.api.routing import BASE_PATH, AnyRoute
 from daemon.api.schemas import Failure
-from daemon.api.telemetry import running_version
+from daemon.metrics import running_version
 from daemon.model import Json
 
 _REF = "#/components/schemas/"

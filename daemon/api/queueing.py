@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.api.errors import RateLimited, StateConflict
+from daemon.api.failures import note_queued
 from daemon.api.routing import Call
 from daemon.model import BESIDE, Container, Job, JobState, JobType, Json, new_id
 from daemon.store import idempotency, jobs
@@ -41,6 +42,7 @@ async def queue(
             params=params,
         ),
     )
+    note_queued(job)
     if call.keyed is not None:
         await idempotency.change(tx, call.keyed.use, job_id=job.id)
     return job

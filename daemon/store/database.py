@@ -162,6 +162,7 @@ def _sqlite(url: str) -> AsyncEngine:
         pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,
+        hide_parameters=True,  # an error's text goes to the log, and they are users' own
     )
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     event.listen(engine.sync_engine, "invalidate", _roll_back_sqlite)
@@ -209,6 +210,7 @@ def _postgresql(url: str) -> AsyncEngine:
         max_overflow=_CONNECTIONS,
         pool_timeout=WAIT_SECONDS,
         pool_pre_ping=True,
+        hide_parameters=True,
     )
     event.listen(engine.sync_engine, "begin", _begin_postgresql)
     return engine

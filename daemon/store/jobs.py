@@ -41,11 +41,12 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The jobs of one type and state."""
+    """The jobs of one type and state; `oldest` is when the first of them was made."""
 
     type: JobType
     state: JobState
     count: int
+    oldest: datetime
 
 
 class Outcome(TypedDict, total=False):
@@ -117,18 +118,11 @@ async def count_active(tx: Tx, user_id: str) -> int:
 
 
 async def census(tx: Tx, server_id: str) -> list[Group]:
-    """How many jobs of a server there are of each type and state."""
+    """How many jobs of a server that have not ended there are of each type and state."""
     groups = (jobs.c.type, jobs.c.state)
-    counted = select(*groups, func.count().label("count")).where(jobs.c.server_id == server_id)
+    figures = (func.count().label("count"), func.min(jobs.c.created_at).label("oldest"))
+    counted = select(*groups, *figures).where(jobs.c.server_id == server_id, _active())
     return await rows.every(tx, Group, counted.group_by(*groups))
-
-
-async def oldest(tx: Tx, server_id: str, state: JobState) -> datetime | None:
-    """When the oldest of a server's jobs in this state was made."""
-    made = select(func.min(jobs.c.created_at))
-    mine = made.where(jobs.c.server_id == server_id, jobs.c.state == state)
-    found: datetime | None = (await tx.execute(mine)).scalar_one()
-    return found
 
 
 async def request_cancel(tx: Tx, job_id: str) -> Job | None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance import trees
 from tests.acceptance.api import Api, refuses
+from tests.acceptance.scraped import Scrape
 from tests.acceptance.space import until
 from tests.fault.boundaries import FreezingCluster, MakeCluster
 from tests.fault.disturbing import (
@@ -157,6 +158,11 @@ async def _lost(api: Api, job_id: str) -> None:
     assert (job["state"], job["error"]["code"]) == ("failed", "SERVER_LOST")
 
 
+def _failed_copies(cluster: FreezingCluster) -> float:
+    labels = {"type": "copy", "outcome": "failed"}
+    return Scrape(cluster.daemons[0]).value("hoody_jobs_total", **labels)
+
+
 async def test_a_lost_server(anxious: FreezingCluster) -> None:
     """A live one fails its jobs, but for a delete. When it is back, what they left goes."""
     there = anxious.daemons[1]
@@ -170,6 +176,8 @@ async def test_a_lost_server(anxious: FreezingCluster) -> None:
             there.kill()
         deleting = asyncio.create_task(api.delete(doomed))
         await _lost(api, started.job_id)
+        # Its own server cannot count it: who failed it does.
+        await until(lambda: asyncio.to_thread(_failed_copies, anxious), lambda count: count > 0)
         found = await api.container(started.container_id)
         assert (found["status"], "SERVER_LOST" in found["status_reason"]) == ("error", True)
         (waiting,) = await api.jobs(doomed, "delete")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ TEXT_SUFFIXES = (".py", ".md", ".toml", ".lock", ".service", ".sh", ".mako", "")
 # Settings of the contract whose feature is not built yet. The list only gets shorter.
 SETTINGS_AHEAD = frozenset(
     {
-        "server.metrics_listen",
         "runtime.driver",
         "runtime.network",
     }
@@ -99,16 +99,19 @@ def test_every_setting_has_a_reader() -> None:
 
 
 def test_every_metric_is_moved_by_something() -> None:
-    metrics = [source for source in CODE if source.name == "daemon.metrics"]
+    (metrics,) = [source for source in CODE if source.name == "daemon.metrics"]
     names = [
-        target.id
-        for source in metrics
-        for node in source.tree.body
+        target.attr
+        for node in ast.walk(metrics.tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         for target in node.targets
-        if isinstance(target, ast.Name) and target.id.isupper()
+        if isinstance(target, ast.Attribute)
     ]
-    none_of(tidy.unread(names, [source for source in CODE if source not in metrics]))
+    assert names
+    # What makes them also names them: only what it does at a job's end moves any.
+    moves = [one for one in ast.walk(metrics.tree) if getattr(one, "name", "") == "ended"]
+    movers = [replace(metrics, tree=ast.Module([one], [])) for one in moves]
+    none_of(tidy.unread(names, [*movers, *(one for one in CODE if one is not metrics)]))
 
 
 def test_there_is_at_least_as_much_test_as_code() -> None:

@@ -61,6 +61,7 @@ FLOORS: Mapping[str, int] = {
     "daemon.children": 15,
     "daemon.auth": 15,
     "daemon.store": 15,
+    "daemon.traffic": 15,
     "daemon.runtime": 16,
     "daemon.pool": 16,
     "daemon.condition": 16,

@@ -19,6 +19,7 @@ from daemon.model import new_id, now
 from daemon.store import accounts, servers
 from daemon.store.database import Database
 from tests.integration.command_line import ROOT, Ran, environment, run
+from tests.ports import free_port
 
 USER_SCOPES = {"read", "containers", "snapshots", "projects", "proxy", "keys"}
 
@@ -150,11 +151,16 @@ async def test_run_after_the_keys_were_lost(ready: Place) -> None:
     refused(await ready.hoodyd("run"), "auth.secret_file: ", "run: hoodyd init --config")
 
 
-async def test_a_taken_port_is_named_by_its_key(ready: Place) -> None:
+@pytest.mark.parametrize("key", ["server.listen", "peer.listen", "server.metrics_listen"])
+async def test_a_taken_port_is_named_by_its_key(ready: Place, key: str) -> None:
+    addresses = {one: f"127.0.0.1:{free_port()}" for one in ("server.listen", "peer.listen")}
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ran = await ready.hoodyd("run", HOODY_SERVER__LISTEN=f"127.0.0.1:{port}")
-    refused(ran, "server.listen: ")
+        addresses[key] = f"127.0.0.1:{taken.getsockname()[1]}"
+        variables = {
+            f"HOODY_{one.upper().replace('.', '__')}": address for one, address in addresses.items()
+        }
+        ran = await ready.hoodyd("run", **variables)
+    refused(ran, f"{key}: cannot listen on {addresses[key]}")
 
 
 async def test_run_without_its_database_may_be_tried_again(ready: Place) -> None:

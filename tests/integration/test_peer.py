@@ -102,17 +102,17 @@ async def test_64_mib_arrive_whole() -> None:
         arrived = await read(peer)
         assert max(map(len, arrived)) <= 1 << 20
         assert xxh3_128_hexdigest(b"".join(arrived)) == xxh3_128_hexdigest(b"".join(blocks))
-        assert 64 << 20 < peer.wire_bytes < (64 << 20) + 65536
+        assert 64 << 20 < peer.traffic.wire_bytes < (64 << 20) + 65536
 
 
 async def test_wire_bytes_are_counted_after_compression() -> None:
     async with serving(MemorySource([bytes(8 << 20)])) as server:
         async with connected(server.port) as peer:
             assert b"".join(await read(peer)) == bytes(8 << 20)
-            assert 500 < peer.wire_bytes < 8 << 10
+            assert 500 < peer.traffic.wire_bytes < 8 << 10
         async with connected(server.port, LinkSettings(compression="none")) as peer:
             await read(peer)
-            assert peer.wire_bytes > 8 << 20
+            assert peer.traffic.wire_bytes > 8 << 20
 
 
 async def test_more_requests_than_channels_wait_for_each_other() -> None:
@@ -230,7 +230,7 @@ async def test_a_reader_that_waits_holds_the_sender_back() -> None:
         async with aclosing(peer.send(STEP)) as blocks:
             await anext(blocks)
             await asyncio.sleep(0.5)
-            assert peer.wire_bytes < 16 << 20
+            assert peer.traffic.wire_bytes < 16 << 20
             rest = [block async for block in blocks]
         assert len(rest) == 63
 

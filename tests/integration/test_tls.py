@@ -37,12 +37,14 @@ class Place:
         self.config = home / "hoodyd.toml"
         self.cert, self.key, self.authority = (home / f"{one}.pem" for one in ("cert", "key", "ca"))
         self.address = f"127.0.0.1:{free_port()}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
         make_certificate(self)
 
     @property
     def variables(self) -> dict[str, str]:
         return {
             "HOODY_SERVER__LISTEN": self.address,
+            "HOODY_SERVER__METRICS_LISTEN": self.metrics_address,
             "HOODY_PEER__LISTEN": f"127.0.0.1:{free_port()}",
             "HOODY_SERVER__TLS_CERT": str(self.cert),
             "HOODY_SERVER__TLS_KEY": str(self.key),
@@ -128,7 +130,7 @@ async def test_the_api_speaks_tls_and_hoody_checks_it(place: Place) -> None:
     url = f"https://{place.address}"
     assert f"hoody login --url {url}" in made.out
     token = (await place.hoodyd("token")).good().out
-    async with running(place):
+    async with running(place) as context:
         stranger = await place.hoody("login", "--url", url, stdin=token)
         assert (stranger.code, stranger.out) == (5, "")
         assert "certificate verify failed" in stranger.err
@@ -137,6 +139,9 @@ async def test_the_api_speaks_tls_and_hoody_checks_it(place: Place) -> None:
         async with aiohttp.ClientSession() as session:
             with pytest.raises(aiohttp.ClientConnectionError):  # nothing is answered in clear
                 await session.get(f"http://{place.address}/healthz")
+            metrics = f"https://{place.metrics_address}/metrics"
+            async with session.get(metrics, ssl=context) as answer:
+                assert "hoody_build_info" in await answer.text()
 
 
 async def test_a_bad_certificate_is_told_before_anything_starts(place: Place) -> None:

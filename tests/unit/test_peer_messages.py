@@ -39,9 +39,9 @@ REQUESTS: list[PeerRequest] = [
     messages.GetSize(JOB, STEP),
     messages.GetTreeRoot(JOB, "1"),
     messages.Send(JOB, "auto", 0, STEP),
-    messages.TreeNodes(JOB, "19", 7, "1", (b"", b"a/b", b"\xff\xed\xa0\x80")),
-    messages.TreeChunkLists(JOB, "none", 0, "1", (b"a",)),
-    messages.TreeChunks(JOB, "1", 0, "1", ((b"a", 0, 1), (b"b/c", 5, 9))),
+    messages.TreeNodes(JOB, "19", 7, "1", False, (b"", b"a/b", b"\xff\xed\xa0\x80")),
+    messages.TreeChunkLists(JOB, "none", 0, "1", False, (b"a",)),
+    messages.TreeChunks(JOB, "1", 0, "1", False, ((b"a", 0, 1), (b"b/c", 5, 9))),
 ]
 
 
@@ -71,7 +71,7 @@ def test_any_file_name_travels(names: list[bytes]) -> None:
     paths = tuple(
         name.replace(b"\0", b"0").replace(b"/", b"-").replace(b".", b"_") for name in names
     )
-    request = messages.TreeNodes(JOB, "auto", 0, "1", paths)
+    request = messages.TreeNodes(JOB, "auto", 0, "1", False, paths)
     assert read_request(frame_of(write_request(FrameWriter(), request))) == request
 
 
@@ -82,7 +82,8 @@ def test_every_field_must_be_there_and_of_its_type(request_: PeerRequest) -> Non
     wrong: list[object] = [{**fields, "more": 1}]
     for name in fields:
         wrong.append({key: fields[key] for key in fields if key != name})
-        wrong += [{**fields, name: other} for other in (None, 1.5, True, {}, [[]], "\0")]
+        number = 1 if isinstance(fields[name], bool) else True
+        wrong += [{**fields, name: other} for other in (None, 1.5, number, {}, [[]], "\0")]
     for plain in wrong:
         with pytest.raises(PeerRefused, match="malformed"):
             read_request(message({**good, "request": plain}))
@@ -140,11 +141,11 @@ def test_another_frame_is_no_request() -> None:
         messages.Send(JOB, "auto", 0, replace(STEP, into="mirrors/../x")),
         messages.GetTreeRoot(JOB, ""),
         *(
-            messages.TreeNodes(JOB, "auto", 0, "1", (path,))
+            messages.TreeNodes(JOB, "auto", 0, "1", False, (path,))
             for path in (b"/etc", b"..", b"a/../b", b"a//b", b"./a", b"a/", b"a\0b")
         ),
-        messages.TreeChunks(JOB, "auto", 0, "1", ((b"../a", 0, 1),)),
-        messages.TreeChunks(JOB, "auto", 0, "1", ((b"a", -1, 1),)),
+        messages.TreeChunks(JOB, "auto", 0, "1", False, ((b"../a", 0, 1),)),
+        messages.TreeChunks(JOB, "auto", 0, "1", False, ((b"a", -1, 1),)),
     ],
     ids=repr,
 )
@@ -159,7 +160,7 @@ def test_a_request_says_what_it_touches() -> None:
     assert messages.Hold(JOB, ("1", "2")).guids == ("1", "2")
     assert messages.Send(JOB, "auto", 0, STEP).guids == (STEP.snapshot, "1")
     assert messages.GetSize(JOB, replace(STEP, base=None)).guids == (STEP.snapshot,)
-    assert messages.TreeNodes(JOB, "auto", 0, "7", ()).guids == ("7",)
+    assert messages.TreeNodes(JOB, "auto", 0, "7", False, ()).guids == ("7",)
 
 
 def test_answers_come_out_as_they_went_in() -> None:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from transfer.codec import Encoder
-from transfer.errors import PeerRefused, PeerUnreachable, TransferError
+from transfer.errors import PeerRefused, PeerUnreachable, TransferError, TransferStalled
 from transfer.frames import FrameType, FrameWriter
 from transfer.peer import messages
 from transfer.peer.channel import Duplex
 from transfer.peer.link import CHANNELS_MAX, LOGIN_SECONDS
 from transfer.peer.messages import PeerRequest, StreamRequest
 from transfer.peer.refusals import Refusals
+from transfer.peer.traffic import Traffic
 from transfer.pipeline import (
     Outlet,
     TokenBucket,
@@ -69,21 +70,26 @@ class Answers:
         self._refusals = refusals
         self._bucket = TokenBucket(settings.limit_bytes_per_second)
         self._channels: Counter[tuple[str, str]] = Counter()  # of each peer's job
+        self.traffic = Traffic()
 
     async def serve(self, peer_id: str, channel: Duplex) -> None:
         """Answers the channel's one request, also with its error, and closes the channel."""
         writer = FrameWriter()
+        job_id: str | None = None
         with ExitStack() as stack:
             stack.callback(channel.close)
             try:
                 request = await _request(channel)
+                job_id = request.job_id
+                channel.charge(self.traffic.meter(request))
                 stack.enter_context(self._counted(peer_id, request.job_id))
                 await self._answer(peer_id, request, channel, writer)
             except PeerUnreachable:
                 return
             except TransferError as error:
+                self.traffic.stalls += isinstance(error, TransferStalled)
                 level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
-                self._refusals.tell(peer_id, f"{error.code}: {error.message}", level)
+                self._refusals.tell(peer_id, f"{error.code}: {error.message}", level, job_id)
                 with suppress(PeerUnreachable):
                     await channel.send(messages.write_error(writer, error))
             # The peer closes when it has read everything; one that does not is not waited for.
@@ -97,7 +103,8 @@ class Answers:
         peer tries again, by when those that an earlier attempt has left are gone."""
         job = (peer_id, job_id)
         if self._channels[job] >= CHANNELS_MAX:
-            self._refusals.tell(peer_id, f"more than {CHANNELS_MAX} channels of a job")
+            too_many = f"more than {CHANNELS_MAX} channels of a job"
+            self._refusals.tell(peer_id, too_many, job_id=job_id)
             raise PeerUnreachable("the job has all its channels", job=job_id)
         self._channels[job] += 1
         try:
@@ -112,7 +119,8 @@ class Answers:
     ) -> None:
         await self._gate.authorize(peer_id, request)
         if isinstance(request, StreamRequest):
-            await self._stream(channel, writer, request)
+            with self.traffic.underway(request):
+                await self._stream(channel, writer, request)
         else:
             value = await self._kept_alive(channel, writer, self._value(request))
             await channel.send(messages.write_answer(writer, value))
@@ -121,19 +129,19 @@ class Answers:
         encoder = Encoder(writer, request.compression)
         buckets = (self._bucket, TokenBucket(request.limit_bytes_per_second))
         outlet = Outlet(channel.send, buckets, self._settings.stall_seconds)
-        source = self._storage
+        source, counted = self._storage, channel.meter.counted
         match request:
             case messages.Send():
-                await send_blocks(source.send(request.step), encoder, outlet)
+                await send_blocks(counted(source.send(request.step)), encoder, outlet)
             case messages.TreeNodes():
                 nodes = source.tree_nodes(request.snapshot, request.paths)
-                await send_records(nodes, encoder, outlet)
+                await send_records(counted(nodes), encoder, outlet)
             case messages.TreeChunkLists():
                 lists = source.tree_chunk_lists(request.snapshot, request.paths)
-                await send_records(lists, encoder, outlet)
+                await send_records(counted(lists), encoder, outlet)
             case messages.TreeChunks():
                 chunks = source.tree_chunks(request.snapshot, request.wants)
-                await send_records(chunks, encoder, outlet)
+                await send_records(counted(chunks), encoder, outlet)
 
     async def _value(self, request: PeerRequest) -> object:
         source, tag = self._storage, messages.hold_tag(request.job_id)

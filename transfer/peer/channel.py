@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,10 +19,27 @@ HELD_BYTES_LOW = 1 << 20
 
 @dataclass
 class Meter:
-    """Bytes of channels, after compression and before ssh."""
+    """Bytes of channels, after compression and before ssh; and before compression those of the
+    streams in them."""
 
     sent_bytes: int = 0
     received_bytes: int = 0
+    logical_bytes: int = 0
+
+    @property
+    def wire_bytes(self) -> int:
+        """Both ways."""
+        return self.sent_bytes + self.received_bytes
+
+    async def counted(self, items: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """The same items of a stream, counted as they pass; they are closed with it."""
+        try:
+            async for item in items:
+                self.logical_bytes += len(item)
+                yield item
+        finally:
+            if isinstance(items, AsyncGenerator):
+                await items.aclose()
 
 
 class Flow(Protocol):
@@ -48,7 +65,7 @@ class Duplex:
     """The session behind a channel: asyncssh calls the upper half, we use the lower."""
 
     def __init__(self, meter: Meter, on_lost: Callable[[], object]) -> None:
-        self._meter = meter
+        self.meter = meter
         self._on_lost = on_lost
         self._flow: Flow | None = None
         self._chunks: deque[bytes] = deque()
@@ -61,13 +78,19 @@ class Duplex:
         self._writable.set()
         self._closed = asyncio.Event()
 
+    def charge(self, meter: Meter) -> None:
+        """Counts on this meter from now on, and also what was counted so far."""
+        meter.sent_bytes += self.meter.sent_bytes
+        meter.received_bytes += self.meter.received_bytes
+        self.meter = meter
+
     def opened(self, flow: Flow) -> None:
         """The channel is there."""
         self._flow = flow
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Takes what has come; parsing is done by who reads."""
-        self._meter.received_bytes += len(data)
+        self.meter.received_bytes += len(data)
         self._chunks.append(data)
         self._held_bytes += len(data)
         self._readable.set()
@@ -106,7 +129,7 @@ class Duplex:
             self._flow.write(data)
         except OSError as error:
             raise PeerUnreachable(f"the channel is closed: {error}") from error
-        self._meter.sent_bytes += len(data)
+        self.meter.sent_bytes += len(data)
         await self._writable.wait()
         if self._lost:
             raise self._lost

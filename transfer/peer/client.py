@@ -11,6 +11,7 @@ from transfer.model import Forest, Guid, Snapshot, Step, Traits
 from transfer.peer import messages
 from transfer.peer.link import SMALL_WINDOW_BYTES, Link, LinkSettings, open_link
 from transfer.peer.messages import PeerRequest, TreeRequest, Want
+from transfer.peer.traffic import Traffic
 from transfer.pipeline import receive_blocks, receive_records
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class PeerSource:
     def __init__(self, link: Link, job_id: str) -> None:
         self._link = link
         self._job_id = job_id
+        self._whole = False
 
     @classmethod
     @asynccontextmanager
@@ -45,9 +47,13 @@ class PeerSource:
             yield cls(link, job_id)
 
     @property
-    def wire_bytes(self) -> int:
-        """Both ways of all channels so far, after compression and before ssh."""
-        return self._link.meter.sent_bytes + self._link.meter.received_bytes
+    def traffic(self) -> Traffic:
+        """What has moved so far."""
+        return self._link.traffic
+
+    def begins(self, step: Step) -> None:
+        """What is asked for from now on is for this step."""
+        self._whole = step.base is None
 
     async def traits(self) -> Traits:
         """See `Source.traits`."""
@@ -90,29 +96,33 @@ class PeerSource:
         request = messages.Send(*self._stream(), step)
         async with self._link.ask(request, self._link.settings.window_bytes) as channel:
             frames = channel.frames(self._link.settings.stall_seconds)
-            async with aclosing(receive_blocks(frames)) as blocks:
+            async with aclosing(channel.meter.counted(receive_blocks(frames))) as blocks:
                 async for block in blocks:
                     yield block
 
     def tree_nodes(self, guid: Guid, paths: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
         """See `TreeSource.tree_nodes`."""
-        request = messages.TreeNodes(*self._stream(), guid, tuple(paths))
+        request = messages.TreeNodes(*self._tree(guid), tuple(paths))
         return self._records(request, len(paths))
 
     def tree_chunk_lists(self, guid: Guid, paths: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
         """See `TreeSource.tree_chunk_lists`."""
-        request = messages.TreeChunkLists(*self._stream(), guid, tuple(paths))
+        request = messages.TreeChunkLists(*self._tree(guid), tuple(paths))
         return self._records(request, len(paths))
 
     def tree_chunks(self, guid: Guid, wants: Sequence[Want]) -> AsyncGenerator[bytes, None]:
         """See `TreeSource.tree_chunks`."""
-        request = messages.TreeChunks(*self._stream(), guid, tuple(wants))
+        request = messages.TreeChunks(*self._tree(guid), tuple(wants))
         return self._records(request, sum(count for _, _, count in wants))
 
     def _stream(self) -> tuple[str, str, int]:
         """What every StreamRequest begins with."""
         settings = self._link.settings
         return self._job_id, str(settings.compression), settings.limit_bytes_per_second
+
+    def _tree(self, guid: Guid) -> tuple[str, str, int, Guid, bool]:
+        """What every TreeRequest begins with."""
+        return *self._stream(), guid, self._whole
 
     def _check(self, tag: str) -> None:
         if tag != messages.hold_tag(self._job_id):
@@ -130,7 +140,7 @@ class PeerSource:
         seen = 0
         async with self._link.ask(request, self._link.settings.window_bytes) as channel:
             frames = channel.frames(self._link.settings.stall_seconds)
-            async with aclosing(receive_records(frames)) as records:
+            async with aclosing(channel.meter.counted(receive_records(frames))) as records:
                 async for record in records:
                     seen += 1
                     yield record

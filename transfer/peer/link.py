@@ -23,6 +23,7 @@ from transfer.errors import (
 from transfer.frames import FrameWriter
 from transfer.peer.channel import Duplex, Meter
 from transfer.peer.messages import PeerRequest, write_request
+from transfer.peer.traffic import Traffic
 from transfer.pipeline import PIECE_BYTES, progress_within
 
 SUBSYSTEM = "hoody-peer-1"
@@ -71,7 +72,7 @@ class Link:
     """One connection and its channels, of which CHANNELS_MAX are open at once."""
 
     def __init__(self, connection: asyncssh.SSHClientConnection, settings: LinkSettings) -> None:
-        self.meter = Meter()
+        self.traffic = Traffic()
         self.settings = settings
         self._connection = connection
         self._slots = asyncio.Semaphore(CHANNELS_MAX)
@@ -82,21 +83,22 @@ class Link:
 
         Raises PeerUnreachable, PeerRefused, TransferStalled.
         """
-        channel = await self._open(window_bytes)
-        try:
-            async with progress_within(self.settings.stall_seconds, "peer"):
-                await channel.send(write_request(FrameWriter(), request))
-            yield channel
-        finally:
-            channel.close()
+        with self.traffic.underway(request):
+            channel = await self._open(window_bytes, self.traffic.meter(request))
+            try:
+                async with progress_within(self.settings.stall_seconds, "peer"):
+                    await channel.send(write_request(FrameWriter(), request))
+                yield channel
+            finally:
+                channel.close()
 
-    async def _open(self, window_bytes: int) -> ClientChannel:
+    async def _open(self, window_bytes: int, meter: Meter) -> ClientChannel:
         await self._slots.acquire()
         made: list[ClientChannel] = []
 
         def factory() -> ClientChannel:
             # From here on the slot is given back by the channel, when both sides have closed it.
-            made.append(ClientChannel(self.meter, self._slots.release))
+            made.append(ClientChannel(meter, self._slots.release))
             return made[0]
 
         try:

@@ -136,9 +136,10 @@ class Send(StreamRequest):
 
 @dataclass(frozen=True, slots=True)
 class TreeRequest(StreamRequest):
-    """About the tree of one snapshot; answered by records."""
+    """About the tree of one snapshot; answered by records. `whole`: nothing of it is here yet."""
 
     snapshot: Guid
+    whole: bool
 
     @property
     def guids(self) -> tuple[Guid, ...]:

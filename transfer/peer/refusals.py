@@ -24,14 +24,19 @@ class Refusals:
         self._began: dict[str, float] = {}
         self._told: Counter[str] = Counter()
 
-    def tell(self, peer_id: str, what: str, level: int = logging.WARNING) -> None:
-        """A line about it, unless the peer has had its share of them."""
+    def tell(
+        self, peer_id: str, what: str, level: int = logging.WARNING, job_id: str | None = None
+    ) -> None:
+        """A line about it, unless the peer has had its share of them; with the job that it was
+        for, where that is known."""
         at = self._clock()
         if at - self._began.setdefault(peer_id, at) >= LINES_SECONDS:
             self._began[peer_id] = at
             del self._told[peer_id]
         self._told[peer_id] += 1
         if self._told[peer_id] <= LINES_MAX:
-            log.log(level, "%s: %.200s", peer_id or "a stranger", what)
+            ids = {"peer_id": peer_id or None, "job_id": job_id}
+            known = {name: value for name, value in ids.items() if value}
+            log.log(level, "%s: %.200s", peer_id or "a stranger", what, extra=known)
         elif self._told[peer_id] == LINES_MAX + 1:
             log.warning("%s: more is refused than is told of", peer_id or "a stranger")

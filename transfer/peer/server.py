@@ -54,6 +54,7 @@ class PeerServer:
         self._door: dict[asyncssh.SSHServerConnection, str] = {}  # oldest first, and from where
         self._login_seconds = settings.login_seconds
         self._answers = Answers(storage, gate, settings, self.refusals)
+        self.traffic = self._answers.traffic
         self._reuse_port = settings.reuse_port
         self._tasks: set[asyncio.Task[None]] = set()
         self._acceptor: asyncssh.SSHAcceptor | None = None

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 from aiohttp.test_utils import TestClient
-from prometheus_client import CollectorRegistry
 
 from daemon.actions import ACTIONS
 from daemon.api.deps import Deps
 from daemon.auth import USER_SCOPES, Scope, TokenKeys, issue
 from daemon.config import Config, LimitsSection, ServerSection, StorageSection
+from daemon.metrics import Metrics
 from daemon.model import (
     Container,
     Job,
@@ -88,6 +88,7 @@ class World:
     import_roots: tuple[str, ...] = ()
     health: dict[str, str | None] = field(default_factory=lambda: {"storage": None})
     news: News = field(default_factory=News)
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
         at = now() - timedelta(days=1)
@@ -114,7 +115,7 @@ class World:
             server_id=self.here.id,
             token_keys=KEYS,
             sealing_key=SEALING_KEY,
-            registry=CollectorRegistry(),
+            metrics=self.metrics,
             news=self.news,
             health=lambda: self.health,
             abandon={kind: action.abandon for kind, action in ACTIONS.items()},

@@ -88,7 +88,7 @@ async def wire(world: World) -> AsyncIterator[Wire]:
     runner = Runner(make_app(deps), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield Wire(world, await world.container(), runner.addresses[0][:2], deps.registry)
+    yield Wire(world, await world.container(), runner.addresses[0][:2], deps.metrics.registry)
     await runner.cleanup()
 
 

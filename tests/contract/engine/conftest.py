@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from daemon.model import Container
-from daemon.pool import Pool
 from daemon.store.database import Database
 from daemon.store.migrate import migrate
 from tests.contract.engine.stand_in import StandIn
@@ -77,4 +76,4 @@ async def works(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Works]:
     stand_in = StandIn(tmp_path, monkeypatch)
-    yield Works(world, stand_in, Pool(stand_in.config_path, 2))
+    yield Works(world, stand_in, stand_in.pool(2))

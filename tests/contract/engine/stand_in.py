@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from daemon.metrics import Metrics
+from daemon.pool import Pool
+from daemon.traffic import Counting
+
 MAIN = """
 import json, os, pathlib, sys, time
 
@@ -66,7 +70,12 @@ class StandIn:
         self._scripts = tmp_path / "scripts"
         self._scripts.mkdir()
         self.config_path = str(self._scripts)
+        self.metrics = Metrics()
         monkeypatch.chdir(package.parent)
+
+    def pool(self, size: int) -> Pool:
+        """A pool of them."""
+        return Pool(self.config_path, size, Counting(self.metrics))
 
     def greet(self, line: str) -> None:
         (self._scripts / "greeting").write_text(line)

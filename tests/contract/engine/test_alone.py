@@ -176,8 +176,8 @@ async def test_jobs_of_a_lost_server_fail(world: World, type: JobType, runs: boo
     await sweep.fail_lost(world.db, SILENT, ABANDON)
     assert (await world.job(job.id)).state is job.state
     await lose(world, SILENT + timedelta(seconds=1))
-    for _ in range(2):
-        await sweep.fail_lost(world.db, SILENT, ABANDON)
+    for ended in ([job.id], []):  # each end is told once, to be counted
+        assert [one.id for one in await sweep.fail_lost(world.db, SILENT, ABANDON)] == ended
         after = await world.job(job.id)
         assert after.error is not None
         assert (after.state, after.error["code"]) == (JobState.FAILED, "SERVER_LOST")
@@ -199,7 +199,7 @@ async def test_a_job_that_moves_meanwhile_is_left_alone(world: World) -> None:
     job = await waiting(world, JobType.COPY, runs=True)
     async with world.db.write() as tx:
         await jobs.move(tx, job, Move.SUCCEED, at=now())
-    await sweep._end(world.db, job, Move.FAIL, CANCELLED, ABANDON)
+    assert await sweep._end(world.db, job, Move.FAIL, CANCELLED, ABANDON) == []
     assert (await world.job(job.id)).state is JobState.SUCCEEDED
     assert (await world.get(job.container_id)).status is Status.COPYING
 
@@ -230,8 +230,8 @@ async def test_what_is_to_be_cancelled_waits_for_no_server(
     await sweep.end_cancelled(world.db, offline, ABANDON)
     assert (await world.job(job.id)).state is JobState.QUEUED
     await lose(world, offline + timedelta(seconds=1))
-    for _ in range(2):
-        await sweep.end_cancelled(world.db, offline, ABANDON)
+    for ended in ([job.id], []):
+        assert [one.id for one in await sweep.end_cancelled(world.db, offline, ABANDON)] == ended
         after = await world.job(job.id)
         assert (after.state, after.error) == (JobState.CANCELLED, CANCELLED)
         assert (await world.get(job.container_id)).status is afterwards

@@ -14,7 +14,6 @@ from sqlalchemy import update
 from daemon import engine
 from daemon.errors import CatalogueError
 from daemon.model import SHORT, JobState, JobType, Status, now
-from daemon.pool import Pool
 from daemon.retry import Policy
 from daemon.states import Move
 from daemon.store import jobs
@@ -161,7 +160,7 @@ async def test_a_queued_job_is_cancelled_without_a_worker(works: Works) -> None:
 
 
 async def test_a_queued_job_is_cancelled_while_all_workers_are_busy(works: Works) -> None:
-    works.pool = Pool(works.stand_in.config_path, 1)
+    works.pool = works.stand_in.pool(1)
     busy, waiting = await works.job("hang"), await works.job(DONE)
     async with works.running():
         await works.begun(busy)
@@ -294,7 +293,7 @@ async def test_transfers_that_find_no_worker_take_no_writers_turn(
     works: Works, leaving: Leaving
 ) -> None:
     """Every round would otherwise keep the catalogue's writers waiting, for hours."""
-    works.pool = Pool(works.stand_in.config_path, 1)
+    works.pool = works.stand_in.pool(1)
     busy, waiting = await works.job("hang"), await works.job(DONE)
     async with works.running(works.engine(leaving)) as engine:
         await works.begun(busy)

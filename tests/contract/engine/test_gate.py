@@ -73,9 +73,9 @@ class Door:
             GetSize(job, step),
             GetTreeRoot(job, guid),
             Send(job, "auto", 0, step),
-            TreeNodes(job, "auto", 0, guid, ()),
-            TreeChunkLists(job, "auto", 0, guid, ()),
-            TreeChunks(job, "auto", 0, guid, ()),
+            TreeNodes(job, "auto", 0, guid, False, ()),
+            TreeChunkLists(job, "auto", 0, guid, False, ()),
+            TreeChunks(job, "auto", 0, guid, False, ()),
         ]
 
 

@@ -50,7 +50,7 @@ class History:
         for request in (
             GetTreeRoot(job_id, guid),
             Send(job_id, "auto", 0, step),
-            TreeNodes(job_id, "auto", 0, guid, (b"",)),
+            TreeNodes(job_id, "auto", 0, guid, False, (b"",)),
         ):
             try:
                 await self.ask(request)

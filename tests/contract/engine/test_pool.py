@@ -35,7 +35,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 @pytest.fixture
 async def pool(stand_in: StandIn) -> AsyncIterator[Pool]:
-    made = Pool(stand_in.config_path, 2)
+    made = stand_in.pool(2)
     yield made
     await made.close()
     assert stand_in.alive == []

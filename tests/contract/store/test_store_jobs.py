@@ -94,13 +94,10 @@ async def test_lists_of_jobs(catalogue: Catalogue) -> None:
     assert await catalogue.read(jobs.count_active, catalogue.user.id) == 2
     assert await catalogue.read(jobs.active_for, ended.container_id) is None
     census = await catalogue.read(jobs.census, catalogue.here.id)
-    assert {(group.type, group.state, group.count) for group in census} == {
-        (JobType.SYNC, JobState.RUNNING, 1),
-        (JobType.SYNC, JobState.QUEUED, 1),
-        (JobType.SYNC, JobState.CANCELLED, 1),
+    assert set(census) == {
+        jobs.Group(JobType.SYNC, JobState.RUNNING, 1, T0),
+        jobs.Group(JobType.SYNC, JobState.QUEUED, 1, T0),
     }
-    assert await catalogue.read(jobs.oldest, catalogue.here.id, JobState.QUEUED) == T0
-    assert await catalogue.read(jobs.oldest, catalogue.here.id, JobState.FAILED) is None
 
 
 async def test_a_page_of_jobs_shows_what_the_filter_asks(catalogue: Catalogue) -> None:

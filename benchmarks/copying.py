@@ -196,7 +196,7 @@ def _part(rows: list[ceilings.Ceiling], times: list[Times], watched: Watched) ->
     part.tables = [
         *(_by_size(found) for found in times),
         _fractions(zfs, bare["zfs: `zfs send` into `zfs receive`, MiB/s"], plain, bare),
-        *(_guide(found) for found in times),
+        *(guide(found) for found in times),
         _servers(watched),
     ]
     part.plots = [_plot(found) for found in times]
@@ -253,7 +253,7 @@ def _fractions(zfs: Times, pipe_mib: float, plain: Times, bare: dict[str, float]
     return Table("What was reached of it", ["", "reached", "ceiling", "fraction"], rows)
 
 
-def _guide(times: Times) -> Table:
+def guide(times: Times) -> Table:
     """The guide's sizes: as measured where that was, else by the line."""
     rows = []
     for size_gb, same, other in _GUIDE:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import FrameType
 
 from benchmarks import copying, peers, pipe, results, scale, world
 from benchmarks.options import Options
@@ -29,7 +30,7 @@ MEASURES: dict[str, Callable[[Options], Awaitable[Part]]] = {
 def main(name: str, directory: str, gigabytes: str, *flags: str) -> int:
     """Measures and keeps the part's file; 1 where it cannot be measured."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _interrupt)
     options = Options(quick="--quick" in flags, gigabytes=int(gigabytes))
     try:
         world.enter()
@@ -42,6 +43,13 @@ def main(name: str, directory: str, gigabytes: str, *flags: str) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Once: what ends the servers and the pools is not to be interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 async def _measured(name: str, options: Options) -> Part:

@@ -27,7 +27,7 @@ class Options:
     @property
     def dir_sizes_bytes(self) -> list[int]:
         """The same on `dir`, where a copy on one server takes as long as its bytes."""
-        return self.sizes_bytes[:2]
+        return [size // 2 for size in self.sizes_bytes[:2]]
 
     @property
     def tree_bytes(self) -> int:
@@ -62,4 +62,4 @@ class Options:
     @property
     def repeats(self) -> int:
         """How often what is short is done."""
-        return 2 if self.quick else 5
+        return 2 if self.quick else 3

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 INTERVAL_SECONDS = 0.2
@@ -94,6 +95,23 @@ def since(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, 
     """The CPU seconds between two answers of `cpu_seconds`, by role, without those of none."""
     used = {role: seconds - before.get(role, 0.0) for role, seconds in after.items()}
     return {role: seconds for role, seconds in used.items() if seconds > 0}
+
+
+@contextlib.contextmanager
+def standing_still(roots: Iterable[int]) -> Iterator[None]:
+    """Has these processes and all below them do nothing while the body runs."""
+    stopped = [process.pid for process in _family(roots)]
+    _signal(stopped, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _signal(stopped, signal.SIGCONT)
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _family(roots: Iterable[int]) -> list[_Process]:

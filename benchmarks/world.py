@@ -77,11 +77,15 @@ class World:
         self._names = 0
 
     @property
+    def daemons(self) -> list[int]:
+        """The processes that all others of the servers come from."""
+        return [member.process.pid for member in self.servers.members if member.process]
+
+    @property
     def roots(self) -> list[int]:
-        """The processes that all others of the servers come from, and the storage's daemon."""
-        pids = [member.process.pid for member in self.servers.members if member.process]
+        """The daemons, and that of the storage."""
         zfs = self.servers.zfs
-        return [*pids, zfs.pid] if zfs and zfs.pid else pids
+        return [*self.daemons, zfs.pid] if zfs and zfs.pid else self.daemons
 
     async def create(self, tree: str | None = None) -> str:
         """A container on the first server, of a tree below `import`, or of an empty one."""

@@ -114,15 +114,14 @@ def test_what_the_disk_has_no_room_for_is_left_out() -> None:
 
 def test_the_guide_is_held_against_what_was_measured_or_else_the_line() -> None:
     times = Times("zfs")
-    for size_gb in (1.0, 2.0, 10.0):
+    for size_gb, seconds in ((8.0, 24.0), (10.0, 45.0), (12.0, 36.0)):
         for operation in copying.OPERATIONS:
-            times.note(operation, size_gb, 3 * size_gb)
-        times.rates[size_gb] = 1.0
+            times.note(operation, size_gb, seconds)
     rows = {str(row[0]): row[1:] for row in copying.guide(times).rows}
-    assert rows["10 GB: copy, other server"] == ["180-300", 30.0, "measured", 0.1]
-    wanted, seconds, how, fraction = rows["100 GB: copy, other server"]
+    assert rows["10 GB: copy, other server"] == ["180-300", 45.0, "measured", 0.15]
+    wanted, by_line, how, fraction = rows["100 GB: copy, other server"]
     assert (wanted, how) == ("1200-1800", "by the line")
-    assert (seconds, fraction) == (pytest.approx(300), pytest.approx(300 / 1800))
+    assert (by_line, fraction) == (pytest.approx(305), pytest.approx(305 / 1800))
 
 
 def test_zfs_processes_are_counted_for_jobs_alone() -> None:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import watch
 from benchmarks.metered import Metered
 from benchmarks.sampler import THREADS, sampling
-from benchmarks.watch import ENDED, cpu_seconds, since, watching
+from benchmarks.watch import ENDED, cpu_seconds, since, standing_still, watching
 
 BURN_SECONDS = 0.4
 _BURN = f"""
@@ -53,6 +53,20 @@ def test_a_program_that_has_ended_counts() -> None:
 
 def test_since_leaves_out_who_did_nothing() -> None:
     assert since({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.5, "c": 1.0}) == {"b": 0.5, "c": 1.0}
+
+
+def test_who_stands_still_uses_nothing() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        with standing_still([process.pid]):
+            before = cpu_seconds([process.pid])
+            subprocess.run([sys.executable, "-c", _BURN], check=True)
+            assert not since(before, cpu_seconds([process.pid]))
+        while not since(before, cpu_seconds([process.pid])):
+            pass
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def test_memory_is_seen_and_set_aside_by_role() -> None:

@@ -82,7 +82,7 @@ async def _plant(world: World, db: Database, options: Options) -> list[str]:
     print(f"scale: making {options.containers} containers", flush=True)
     sources = [await world.create() for _ in range(max(2, options.containers // COPIES_OF_ONE))]
     copies = [(await world.copy(source, 0)).container for source in sources]
-    with standing_still(world.daemons):
+    with standing_still(world.daemons, aside=["zfs"]):
         wanted = await planting.plant(world, db, copies, options.containers)
         await planting.take_snapshots(world, db, wanted, options.snapshots)
     return wanted

@@ -98,9 +98,10 @@ def since(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, 
 
 
 @contextlib.contextmanager
-def standing_still(roots: Iterable[int]) -> Iterator[None]:
-    """Has these processes and all below them do nothing while the body runs."""
-    stopped = [process.pid for process in _family(roots)]
+def standing_still(roots: Iterable[int], aside: Collection[str] = ()) -> Iterator[None]:
+    """Has these processes and all below them do nothing while the body runs, but for those of the
+    roles `aside`, which others wait for."""
+    stopped = [process.pid for process in _family(roots) if process.role not in aside]
     _signal(stopped, signal.SIGSTOP)
     try:
         yield

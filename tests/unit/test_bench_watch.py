@@ -62,6 +62,11 @@ def test_who_stands_still_uses_nothing() -> None:
             before = cpu_seconds([process.pid])
             subprocess.run([sys.executable, "-c", _BURN], check=True)
             assert not since(before, cpu_seconds([process.pid]))
+        role = before.keys() - {ENDED}
+        with standing_still([process.pid], aside=role):
+            while not since(before, cpu_seconds([process.pid])):
+                pass
+        before = cpu_seconds([process.pid])
         while not since(before, cpu_seconds([process.pid])):
             pass
     finally:

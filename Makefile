@@ -37,8 +37,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Within a quarter of an hour; ARGS: --quick, --only PART, --gigabytes N, --output DIRECTORY.
 bench: $(READY)
 	tests/install-parts
+	tests/install-parts bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # Pins anew what CI installs. The versions alone are kept: no index, path or host of this machine.

@@ -1,89 +1,112 @@
-"""What this machine does without the product: zfs alone, and ssh alone."""
+"""What this machine does without the product: memory, AES, zstd, digests, the disk, zfs alone."""
 
 from __future__ import annotations
 
-import asyncio
+import os
+import shutil
 import subprocess
-import sys
 import time
-from typing import IO
+from collections.abc import Callable, Sequence
 
-import asyncssh
+import zstandard
+from xxhash import xxh3_128_digest
 
-from benchmarks.pour import POURED_BYTES
-from daemon.demo.servers import DemoFailed
-from transfer.peer.link import ALGORITHMS, LinkSettings
+from benchmarks.numbers import MIB
+from benchmarks.results import Table
+from benchmarks.world import run
 
-COMMAND_SECONDS = 120.0
+Ceiling = tuple[str, float, str]
+"""What, how much, and how it was measured."""
+
+TRY_SECONDS = 0.5
+DISK_BYTES = 256 * MIB
+MEMORY_BYTES = 64 * MIB  # more than the caches hold
+BLOCK_BYTES = MIB
+_OPENSSL_BYTES = 128 << 10
 
 
-def send_and_receive(dataset: str, target: str) -> float:
-    """Seconds of `zfs send | zfs receive` of a dataset into another pool, through a pipe."""
-    snapshot = f"{dataset}@bench"
-    _do("zfs", "snapshot", snapshot)
-    began = time.monotonic()
-    with subprocess.Popen(["zfs", "send", snapshot], stdout=subprocess.PIPE) as sending:
-        _do("zfs", "receive", target, stdin=sending.stdout)
-    if sending.returncode != 0:
-        raise DemoFailed(f"zfs send {snapshot} failed")
-    seconds = time.monotonic() - began
-    _do("zfs", "destroy", "-r", target)
-    _do("zfs", "destroy", snapshot)
+def table(rows: Sequence[Ceiling]) -> Table:
+    """The table that every part begins with."""
+    return Table("Ceilings", ["what the machine allows", "", "how measured"], rows)
+
+
+def rate(work: Callable[[bytes], object], block: bytes) -> float:
+    """MiB/s of one core that does this to blocks, one after the other."""
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < TRY_SECONDS:
+        work(block)
+        count += 1
+    return count * len(block) / MIB / (time.perf_counter() - began)
+
+
+def memcpy() -> float:
+    """MiB/s from memory to memory."""
+    source = os.urandom(MEMORY_BYTES)
+    target = bytearray(source)
+
+    def copy(block: bytes) -> None:
+        target[:] = block
+
+    return rate(copy, source)
+
+
+def aes() -> float:
+    """MiB/s of AES-128-GCM on one core, by openssl."""
+    argv = ["openssl", "speed", "-seconds", "1", "-bytes", str(_OPENSSL_BYTES), "-mr"]
+    argv += ["-evp", "aes-128-gcm"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    last = next(line for line in said.splitlines() if line.startswith("+F:"))
+    return float(last.rpartition(":")[2]) / MIB
+
+
+def zstd(block: bytes, level: int = 1) -> float:
+    """MiB/s of zstd on one core."""
+    return rate(zstandard.ZstdCompressor(level=level).compress, block)
+
+
+def xxh3(block: bytes) -> float:
+    """MiB/s of the digest on one core."""
+    return rate(xxh3_128_digest, block)
+
+
+def disk_write(directory: str) -> float:
+    """MiB/s to a file, up to and with fsync."""
+    path = os.path.join(directory, "disk")
+    block = os.urandom(BLOCK_BYTES)
+    began = time.perf_counter()
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(DISK_BYTES // BLOCK_BYTES):
+            file.write(block)
+        os.fsync(file.fileno())
+    seconds = time.perf_counter() - began
+    os.unlink(path)
+    return DISK_BYTES / MIB / seconds
+
+
+async def send_and_receive(snapshot: str, target: str) -> float:
+    """Seconds of `zfs send | zfs receive` of a snapshot into another pool, through a pipe."""
+    began = time.perf_counter()
+    await run("/bin/sh", "-c", f"zfs send {snapshot} | zfs receive {target}")
+    seconds = time.perf_counter() - began
+    await run("zfs", "destroy", "-r", target)
     return seconds
 
 
-def _do(*argv: str, stdin: IO[bytes] | None = None) -> None:
-    done = subprocess.run(
-        argv, stdin=stdin, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
-    )
-    if done.returncode != 0:
-        raise DemoFailed(f"{' '.join(argv)}: {done.stderr.strip()}")
+async def snapshot_and_clone(dataset: str, target: str) -> float:
+    """Seconds of a `zfs snapshot` and a `zfs clone`, which a copy on the same server is made of."""
+    began = time.perf_counter()
+    await run("zfs", "snapshot", f"{dataset}@ceiling")
+    await run("zfs", "clone", "-o", "mountpoint=none", f"{dataset}@ceiling", target)
+    seconds = time.perf_counter() - began
+    await run("zfs", "destroy", target)
+    await run("zfs", "destroy", f"{dataset}@ceiling")
+    return seconds
 
 
-class _Count(asyncssh.SSHClientSession[bytes]):
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.ended = asyncio.Event()
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        self.bytes += len(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.ended.set()
-
-
-async def ssh_memory_to_memory() -> float:
-    """Bytes per second of one asyncssh channel between two processes, from memory to memory."""
-    argv = [sys.executable, "-m", "benchmarks.pour"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as pour:
-        try:
-            port = int(await asyncio.to_thread(_first_line, pour))
-            async with asyncio.timeout(COMMAND_SECONDS):
-                return await _poured(port)
-        finally:
-            pour.communicate()
-
-
-def _first_line(process: subprocess.Popen[str]) -> str:
-    return "" if process.stdout is None else process.stdout.readline()
-
-
-async def _poured(port: int) -> float:
-    session = _Count()
-    settings = LinkSettings()
-    # The other side is our own child: its key is made at its start, and known by nobody.
-    connecting = asyncssh.connect("127.0.0.1", port, known_hosts=None, config=None, **ALGORITHMS)
-    async with connecting as connection:
-        began = time.monotonic()
-        await connection.create_session(
-            lambda: session,
-            "pour",
-            encoding=None,
-            window=settings.window_bytes,
-            max_pktsize=settings.packet_bytes,
-        )
-        await session.ended.wait()
-        seconds = time.monotonic() - began
-    if session.bytes != POURED_BYTES:
-        raise DemoFailed(f"the ssh ceiling got {session.bytes} bytes")
-    return POURED_BYTES / seconds
+def file_copy(source: str, target: str) -> float:
+    """Seconds of a plain copy of a tree."""
+    began = time.perf_counter()
+    shutil.copytree(source, target, symlinks=True)
+    seconds = time.perf_counter() - began
+    shutil.rmtree(target)
+    return seconds

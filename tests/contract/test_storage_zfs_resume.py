@@ -20,7 +20,7 @@ pytestmark = pytest.mark.zfs
 
 CUTS = 10
 STREAM_BYTES = (64 if KERNEL else 11) << 20
-TWICE_MAX = 0.2  # of the stream: what of its last block was not given to ZFS is lost each time
+TWICE_MAX = 0.1  # of the stream: what of its last block was not given to ZFS is lost each time
 MORE_BYTES = 4 << 20
 CUT_BYTES = MORE_BYTES * 3 // 4
 

@@ -72,6 +72,22 @@ async def test_ten_copies_take_the_space_of_one(
         await album.assert_same(source, copy)
 
 
+async def test_what_two_containers_stand_on_travels_once(cluster: Cluster, album: Album) -> None:
+    """To a server that has nothing of either yet."""
+    api, there = album.api, cluster.daemons[1].server_id
+    source = await album.source("ancestor")
+    await write_file(api, source, "data", os.urandom(TREE_BYTES))
+    other, _ = await api.copy(source, cluster.daemons[0].server_id)
+    await write_file(api, other, "own", os.urandom(MIB))
+    started = [await api.start_copy(one, there) for one in (source, other)]
+    jobs = [await api.done(copy.job_id) for copy in started]
+    wire_bytes = sum(job["result"]["bytes_wire"] for job in jobs)
+    shipped_bytes = TREE_BYTES + MIB
+    assert shipped_bytes < wire_bytes < shipped_bytes + REST_BYTES + 2 * MESSAGE_BYTES
+    for one, copy in zip((source, other), started, strict=True):
+        await album.assert_same(one, copy.container_id)
+
+
 async def test_the_doctors_are_content(cluster: Cluster) -> None:
     """After all this."""
     await doctors_are_content(cluster)

@@ -66,7 +66,7 @@ def run_tests(
     # Plugins that are not needed here: to import them takes up to half a minute.
     unused = ("cacheprovider", "schemathesis", "hypothesispytest", "xdist", "anyio")
     plugins = [part for name in unused for part in ("-p", f"no:{name}")]
-    pytest = ["python3", "-u", "-m", "pytest", "-v", "-m", "zfs", "--durations=30", *plugins]
+    pytest = ["python3", "-u", "-m", "pytest", "-v", "-m", "zfs", "--durations=5", *plugins]
     # Nothing of it may be skipped, and its pools are the module's.
     settings = ["CI=true", "HOODY_TEST_ZFS=kernel", "TMPDIR=/dev/shm"]
     settings.append(f"COLUMNS={os.environ.get('COLUMNS', '100')}")

@@ -136,7 +136,7 @@ async def pull(port: str, host_key: str, key_path: str, compression: str, limit:
                 async for block in blocks:
                     logical_bytes += len(block)
             seconds = time.monotonic() - began
-        wire_bytes = source.wire_bytes
+        wire_bytes = source.traffic.wire_bytes
     pulled = Pulled(seconds, logical_bytes, wire_bytes, stages.cpu_seconds, stages.seconds)
     print(json.dumps(asdict(pulled)))
 

@@ -64,7 +64,7 @@ VALUES = st.one_of(
     st.builds(Forest, st.dictionaries(TEXTS, DATASETS, max_size=3)),
     st.builds(Traits, TEXTS, st.booleans(), st.booleans(), st.booleans(), COUNTS, st.booleans()),
     st.builds(Receipt, STEPS, SNAPSHOTS, COUNTS),
-    st.builds(TreeChunks, TEXTS, TEXTS, COUNTS, TEXTS, WANTS),
+    st.builds(TreeChunks, TEXTS, TEXTS, COUNTS, TEXTS, st.booleans(), WANTS),
 )
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,3 +213,15 @@ async def test_content_diff_is_refused(servers: Servers) -> None:
         await source.tree_root("1")
     with pytest.raises(CannotExpress):
         await anext(source.tree_nodes("1", [b""]))
+
+
+async def test_whether_anything_was_written_since(servers: Servers) -> None:
+    """Told by the snapshot's name; nothing is left of the question."""
+    servers.write("first")
+    first = await servers.snapshot()
+    assert await servers.source.unchanged(servers.path, first.name, new_name()) == first.guid
+    assert await servers.source.unchanged(servers.path, new_name(), new_name()) is None
+    Path(servers.source.rootfs(servers.path), "first").touch()
+    assert await servers.source.unchanged(servers.path, first.name, new_name()) is None
+    dataset = (await servers.source.inspect([servers.path])).datasets[servers.path]
+    assert [one.guid for one in dataset.snapshots] == [first.guid]

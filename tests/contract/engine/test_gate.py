@@ -17,6 +17,7 @@ from tests.engine_world import World
 from transfer.errors import PeerRefused, PeerUnreachable, SnapshotMissing
 from transfer.model import Forest, Landing, Snapshot, Step, StepKind
 from transfer.peer.messages import (
+    AskUnchanged,
     GetLineage,
     GetSize,
     GetTraits,
@@ -69,6 +70,7 @@ class Door:
         return [
             GetLineage(job, (guid,)),
             TakeSnapshot(job, path, f"h-{new_id()}"),
+            AskUnchanged(job, path, f"h-{new_id()}", f"h-{new_id()}"),
             Hold(job, (guid,)),
             GetSize(job, step),
             GetTreeRoot(job, guid),
@@ -102,7 +104,7 @@ async def test_a_running_job_may_have_what_its_source_stands_on(door: Door) -> N
     for path, dataset in lineage.datasets.items():
         for snapshot in dataset.snapshots:
             for request in door.requests(snapshot.guid, path):
-                if not isinstance(request, TakeSnapshot) or path == door.path:
+                if not isinstance(request, TakeSnapshot | AskUnchanged) or path == door.path:
                     await door.ask(request)
     await door.ask(GetTraits(door.job.id))
 
@@ -203,6 +205,7 @@ async def test_only_a_generation_of_the_source_is_snapshotted(door: Door) -> Non
     lineage = await door.lineage()
     (mirror,) = [path for path in lineage.datasets if path.startswith("mirrors/")]
     await door.refused(TakeSnapshot(door.job.id, mirror, f"h-{new_id()}"))
+    await door.refused(AskUnchanged(door.job.id, mirror, f"h-{new_id()}", f"h-{new_id()}"))
 
 
 async def test_a_generation_in_the_making_is_not_the_sources_yet(door: Door) -> None:

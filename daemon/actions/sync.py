@@ -22,7 +22,8 @@ async def run(ctx: Context) -> Json | None:
     source = await ctx.source_container()
     async with bring.reach(ctx, source) as link:
         if (kept := await _nothing_new(ctx, container, source, link)) is not None:
-            return await _keep(ctx, Pull(container, source, link, kept))
+            pull = Pull(container, source, link, kept)
+            return await _keep(ctx, pull, Arrival(kept, "unchanged", []))
         anchor = await bring.anchor_of(ctx, source, link)
         pull = Pull(container, source, link, anchor)
         if anchor.guid == container.taken_guid and not _forced(ctx):
@@ -62,6 +63,7 @@ async def _nothing_new(
     await ctx.step("snapshot")
     at = now()
     async with ctx.watch.lap("snapshot"):
+        # A generation's settled state has its own id for a name (generations.make).
         ours = await _still(ctx.storage, copy.id, live.id, live.id)
         if ours != live.settled_guid:
             return None
@@ -74,9 +76,8 @@ async def _still(source: Source, container_id: str, generation_id: str, since: s
     return await source.unchanged(path, snapshot_name(since), snapshot_name(new_id()))
 
 
-async def _keep(ctx: Context, pull: Pull) -> Json:
-    """Nothing is to be done but to write down that it is so."""
-    come = Arrival(pull.anchor, "unchanged", [])
+async def _keep(ctx: Context, pull: Pull, come: Arrival) -> Json:
+    """The copy stays live as it is; what has come besides, if anything, is written down."""
     async with ctx.write() as tx:
         await ctx.commits(tx)
         await bring.taken(tx, ctx, pull.copy, pull.source, come)
@@ -95,11 +96,7 @@ async def _same_state(ctx: Context, pull: Pull) -> Json | None:
         await bring.put_live(ctx, pull.copy, pull.source, come)
         await holds.let_go(ctx, come.held, pull.link, ctx.storage)
         return kept_result(ctx)
-    async with ctx.write() as tx:
-        await ctx.commits(tx)
-        await bring.taken(tx, ctx, pull.copy, pull.source, come)
-        await generations.as_before(tx, ctx.job)
-    result = bring.result(ctx, come)
+    result = await _keep(ctx, pull, come)
     await holds.let_go(ctx, come.held, pull.link, ctx.storage)
     return result
 

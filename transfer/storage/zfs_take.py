@@ -73,7 +73,7 @@ class ZfsTaker:
             try:
                 stream = await self._between(path, f"@{since}", name)
             except TransferError:
-                return None  # `since` is not here
+                return None  # `since` is not here; if it is worse, the longer way says so
             finally:
                 await self._zfs.do("destroy", temporary)
         return stream_head(stream).base if len(stream) == EMPTY_STREAM_BYTES else None

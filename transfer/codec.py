@@ -8,16 +8,17 @@ from any thread.
 from __future__ import annotations
 
 import struct
+import time
 
 import zstandard
 from xxhash import xxh3_128
 
+from transfer.effort import Effort
 from transfer.errors import StreamCorrupt
 from transfer.frames import Flag, Frame, FrameType, FrameWriter
 
 BLOCK_BYTES = 1 << 20  # of the logical stream, in one DATA frame at most
 
-_AUTO_LEVEL = 3
 _LEVELS = range(1, 20)
 _TRAILER = struct.Struct(">QQ16s")
 _MISSES_MAX = 4  # so many blocks in a row did not compress: the data is taken for incompressible
@@ -25,10 +26,9 @@ _PROBE_EVERY = 8  # and from then on only each eighth block is tried
 
 
 def level_of(compression: str) -> int | None:
-    """The zstd level of `auto`, `none` (None) or `1`..`19`. Raises ValueError for another text."""
-    if compression == "auto":
-        return _AUTO_LEVEL
-    if compression == "none":
+    """The zstd level of `1`..`19`; None for `none`, and for `auto`, which has no fixed one. Raises
+    ValueError for another text."""
+    if compression in ("auto", "none"):
         return None
     if compression.isdecimal() and int(compression) in _LEVELS:
         return int(compression)
@@ -63,10 +63,10 @@ class Encoder:
     """Turns a logical stream into DATA frames and a trailer."""
 
     def __init__(self, writer: FrameWriter, compression: str = "auto") -> None:
-        level = level_of(compression)
         self._writer = writer
-        self._compressor = None if level is None else zstandard.ZstdCompressor(level=level)
-        self._adaptive = compression == "auto"
+        self._effort = Effort() if compression == "auto" else None
+        self._level = self._effort.level if self._effort else level_of(compression)
+        self._compressor = _compressor(self._level)
         self._misses = 0
         self._count = 0
         self._bytes = 0
@@ -78,12 +78,20 @@ class Encoder:
             raise ValueError(f"a block has 1 to {BLOCK_BYTES} bytes, not {len(block)}")
         payload, flags = block, Flag.NONE
         if self._compressor is not None and self.will_compress:
-            payload, flags = pack(block, self._compressor)
-            self._misses = 0 if flags else self._misses + 1
+            payload, flags = self._pack(block, self._compressor)
         self._whole.update(block)
         self._count += 1
         self._bytes += len(block)
         return self._writer.frame(FrameType.DATA, payload, flags)
+
+    def sent(self, seconds: float) -> None:
+        """A frame took so long to send: what `auto` goes by."""
+        if self._effort is None or self._misses:
+            return
+        self._effort.sent(seconds)
+        if self._effort.level != self._level:
+            self._level = self._effort.level
+            self._compressor = _compressor(self._level)
 
     def finish(self) -> bytes:
         """The trailer."""
@@ -95,7 +103,21 @@ class Encoder:
         """Whether the next block costs milliseconds, and so belongs in a thread."""
         if self._compressor is None:
             return False
-        return not self._adaptive or self._misses < _MISSES_MAX or self._count % _PROBE_EVERY == 0
+        tries = self._misses < _MISSES_MAX or self._count % _PROBE_EVERY == 0
+        return self._effort is None or tries
+
+    def _pack(self, block: bytes, compressor: zstandard.ZstdCompressor) -> tuple[bytes, Flag]:
+        began, began_cpu = time.perf_counter(), time.thread_time()
+        payload, flags = pack(block, compressor)
+        if self._effort is not None:
+            self._misses = 0 if flags else self._misses + 1
+            cpu_seconds = time.thread_time() - began_cpu
+            self._effort.compressed(time.perf_counter() - began, cpu_seconds)
+        return payload, flags
+
+
+def _compressor(level: int | None) -> zstandard.ZstdCompressor | None:
+    return None if level is None else zstandard.ZstdCompressor(level=level)
 
 
 class Decoder:

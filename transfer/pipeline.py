@@ -94,7 +94,9 @@ async def send_blocks(source: AsyncIterator[bytes], encoder: Encoder, outlet: Ou
     """Sends a logical stream, whatever the size of its blocks, up to and with its trailer."""
     async with aclosing(ahead(_encoded(source, encoder, outlet.stall_seconds))) as frames:
         async for frame in frames:
+            began = time.perf_counter()
             await outlet.send(frame)
+            encoder.sent(time.perf_counter() - began)
 
 
 async def send_records(source: AsyncIterator[bytes], encoder: Encoder, outlet: Outlet) -> None:

@@ -21,6 +21,7 @@ from transfer.errors import (
     StreamCorrupt,
 )
 from transfer.frames import FrameWriter
+from transfer.peer import gcm
 from transfer.peer.channel import Duplex, Meter
 from transfer.peer.messages import PeerRequest, write_request
 from transfer.peer.traffic import Traffic
@@ -32,6 +33,7 @@ LOGIN_SECONDS = 10
 CLOSE_SECONDS = 5
 SMALL_WINDOW_BYTES = 1 << 20  # of a channel that carries one message
 
+gcm.register()
 ALGORITHMS = {
     "kex_algs": ["curve25519-sha256"],
     "encryption_algs": ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"],

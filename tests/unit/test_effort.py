@@ -1,0 +1,107 @@
+"""How hard zstd tries follows what blocks take: to compress, and to send."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from transfer import pipeline
+from transfer.codec import BLOCK_BYTES, Encoder
+from transfer.effort import LEVEL_MAX, LEVEL_MIN, Effort
+from transfer.frames import FrameWriter
+from transfer.pipeline import Outlet, send_blocks
+
+STREAM_BLOCKS = 40
+
+
+def after(
+    effort: Effort, blocks: int, seconds: float, sent_seconds: float, on_core: float = 1.0
+) -> int:
+    """The level when so many blocks have taken so long each."""
+    for _ in range(blocks):
+        effort.compressed(seconds, seconds * on_core)
+        effort.sent(sent_seconds)
+    return effort.level
+
+
+def test_a_slow_wire_makes_it_try_harder_up_to_a_limit() -> None:
+    effort = Effort()
+    assert after(effort, 8, 0.003, 0.2) == LEVEL_MIN + 2
+    assert after(effort, 400, 0.003, 0.2) == LEVEL_MAX
+
+
+def test_a_fast_wire_makes_it_try_less_down_to_a_limit() -> None:
+    effort = Effort()
+    top = after(effort, 400, 0.003, 0.2)
+    assert after(effort, 8, 0.1, 0.11) == top - 2
+    assert after(effort, 400, 0.003, 0.001) == LEVEL_MIN
+
+
+def test_between_the_two_it_stays() -> None:
+    effort = Effort()
+    level = after(effort, 12, 0.003, 0.2)
+    assert after(effort, 100, 0.06, 0.1) == level
+
+
+def test_one_block_that_takes_long_changes_nothing() -> None:
+    effort = Effort()
+    level = after(effort, 12, 0.003, 0.2)
+    assert after(effort, 1, 0.1, 0.2) == level
+    assert after(effort, 3, 0.003, 0.2) == level + 1
+
+
+def test_where_others_want_the_core_it_does_not_try_harder() -> None:
+    assert after(Effort(), 400, 0.003, 0.2, on_core=0.5) == LEVEL_MIN
+
+
+class Clock:
+    """Stands where nobody but the test moves it: nothing takes time but sending."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        for name in ("perf_counter", "thread_time"):
+            monkeypatch.setattr(time, name, lambda: self.now)
+
+
+def real() -> list[bytes]:
+    """Blocks that a higher level does better with: Python's own library, again and again."""
+    sources = sorted(Path(os.__file__).parent.glob("*.py"))
+    whole = b"".join(source.read_bytes() for source in sources)
+    starts = range(0, len(whole) - BLOCK_BYTES, BLOCK_BYTES)
+    return [whole[at : at + BLOCK_BYTES] for at in islice(cycle(starts), STREAM_BLOCKS)]
+
+
+async def sent(clock: Clock, compression: str, block_seconds: float) -> list[int]:
+    """The sizes of the frames of a stream whose blocks take so long to send."""
+    sizes = []
+
+    async def sink(piece: bytes) -> None:
+        sizes.append(len(piece))
+        clock.now += block_seconds
+
+    async def blocks() -> AsyncIterator[bytes]:
+        for block in content:
+            yield block
+
+    content = real()
+    await send_blocks(blocks(), Encoder(FrameWriter(), compression), Outlet(sink))
+    return sizes[:-1]
+
+
+async def test_a_stream_on_a_slow_wire_gets_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PIECE_BYTES", 2 * BLOCK_BYTES)  # a frame is one piece
+    clock = Clock(monkeypatch)
+    fast, slow = await sent(clock, "auto", 0.0), await sent(clock, "auto", 1.0)
+    assert slow[:4] == fast[:4]
+    assert sum(slow[-8:]) < 0.97 * sum(fast[-8:])
+
+
+async def test_a_level_that_was_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PIECE_BYTES", 2 * BLOCK_BYTES)
+    clock = Clock(monkeypatch)
+    assert await sent(clock, "1", 1.0) == await sent(clock, "1", 0.0)

@@ -26,6 +26,7 @@ FLOORS: Mapping[str, int] = {
     "transfer.model": 1,
     "transfer.command": 2,
     "transfer.frames": 2,
+    "transfer.effort": 2,
     "transfer.records": 2,
     "transfer.plan": 2,
     "transfer.retain": 2,

@@ -23,7 +23,7 @@ demo: $(READY)
 test: $(READY)
 	tests/install-parts
 	$(MAKE) lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 # The zfs tests on the real module, in machines under emulation: OpenZFS 2.1, or 2.3 where
 # OPENZFS=backports; then those of two servers whose link and power are cut.

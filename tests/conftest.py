@@ -19,6 +19,7 @@ import pytest
 
 from tests import kernel_zfs
 from tests.kernel_zfs import KERNEL
+from tests.sturdy_zfs import SturdyZfs
 from transfer.storage import private_zfs
 
 POOL_BYTES = 256 << 20
@@ -67,7 +68,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def zfs_daemon() -> Iterator[private_zfs.PrivateZfs]:
     """A private zfs-fuse, one for the whole run, or what stands for it."""
-    with kernel_zfs.KernelZfs() if KERNEL else private_zfs.PrivateZfs() as daemon:
+    with kernel_zfs.KernelZfs() if KERNEL else SturdyZfs() as daemon:
         yield daemon
 
 

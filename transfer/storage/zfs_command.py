@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from transfer import command
-from transfer.errors import DatasetMissing, SnapshotMissing, TransferError
+from transfer.errors import DatasetBusy, DatasetMissing, SnapshotMissing, TransferError
 from transfer.model import Dataset, Forest, Guid, Snapshot
 from transfer.storage import zfs_busy, zfs_proc, zfs_text
-from transfer.storage.locks import locked
 
 ASK_SECONDS = 60.0
 DEED_SECONDS = 300.0
@@ -26,6 +26,8 @@ LOOKS_MAX = 3
 # may mix, and then none of that daemon's mounts ever answers again (its zfsfuse_newfs, seen).
 MOUNTING = ("clone", "create", "mount")
 FUSE_DIRECTORY = "/run/zfs"
+MOUNTING_SECONDS = 120
+_HELD_OFF = 75  # no exit status of `zfs`
 
 
 class Zfs:
@@ -61,13 +63,9 @@ class Zfs:
         Tried again, a bounded number of times, while the dataset is busy. Raises what
         `zfs_text.failure` makes of its words, DatasetBusy with its causes.
         """
-        async with _mounting_alone(arguments[0]):
-            await self._do(arguments, harmless)
-
-    async def _do(self, arguments: Sequence[str], harmless: Sequence[str]) -> None:
         pause_seconds = BUSY_FIRST_SECONDS
         for attempt in range(1, BUSY_TRIES + 1):
-            output = await command.run(["zfs", *arguments], deadline_seconds=DEED_SECONDS)
+            output = await _done(["zfs", *arguments])
             if zfs_text.only_says(output, *harmless):
                 return
             error = zfs_text.failure(output)
@@ -210,11 +208,18 @@ class Zfs:
             self._names[snapshot.guid] = self.snapshot_name(snapshot)
 
 
-def _mounting_alone(verb: str) -> contextlib.AbstractAsyncContextManager[None]:
-    """Holds off what else would mount on this machine, where zfs-fuse may be what runs."""
-    if verb in MOUNTING and os.access(FUSE_DIRECTORY, os.W_OK):
-        return locked(FUSE_DIRECTORY, "hoody-mounting")
-    return contextlib.nullcontext()
+async def _done(argv: Sequence[str]) -> command.Output:
+    """What became of a deed; one that mounts holds off what else would mount on this machine,
+    where zfs-fuse may be what runs. It is `flock` that takes the lock and `zfs` that keeps it, for
+    as long as it lives, for we may be killed while the daemon still mounts."""
+    alone: list[str] = []
+    if argv[1] in MOUNTING and os.access(FUSE_DIRECTORY, os.W_OK):
+        waits = ["--timeout", str(MOUNTING_SECONDS), "--conflict-exit-code", str(_HELD_OFF)]
+        alone = ["flock", *waits, os.path.join(FUSE_DIRECTORY, "hoody-mounting.lock")]
+    output = await command.run([*alone, *argv], deadline_seconds=DEED_SECONDS)
+    if alone and output.status == _HELD_OFF:
+        raise DatasetBusy(f"another mount has not ended within {MOUNTING_SECONDS} s")
+    return replace(output, argv=tuple(argv))
 
 
 def _portions(names: list[str], size: int) -> Iterator[list[str]]:

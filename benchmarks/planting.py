@@ -4,7 +4,9 @@ differ from it in nothing but ids and names."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +31,11 @@ from daemon.store.schema import containers as containers_table
 from daemon.store.schema import datasets as datasets_table
 from daemon.store.schema import user_snapshots
 from daemon.store.sequence import next_sequence
+from transfer.storage.zfs_proc import mounted
 
+AT_ONCE = 8
+MOUNTED_SECONDS_MAX = 300.0
+POLL_SECONDS = 0.5
 _BELOW = ("-o", "canmount=off", "-o", "mountpoint=none", "-o", "atime=off")
 
 
@@ -55,9 +61,13 @@ async def catalogue(world: World) -> AsyncIterator[Database]:
 async def plant(world: World, db: Database, copies: Sequence[str], count: int) -> list[str]:
     """Makes containers until there are `count`, these copies with them; their ids."""
     models = [await _model(world, db, copy) for copy in copies]
-    made: list[tuple[Container, DatasetRow]] = []
-    for number in range(count - len(models)):
-        made.append(await _another(world, models[number % len(models)], number))
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def another(number: int) -> tuple[Container, DatasetRow]:
+        async with slots:
+            return await _another(world, models[number % len(models)], number)
+
+    made = await asyncio.gather(*(another(number) for number in range(count - len(models))))
     async with db.write() as tx:
         await tx.execute(insert(containers_table), [dump(container) for container, _ in made])
         await tx.execute(insert(datasets_table), [dump(row) for _, row in made])
@@ -113,6 +123,23 @@ async def _another(world: World, model: Model, number: int) -> tuple[Container, 
     await run("zfs", "clone", *options, model.origin, name)
     os.symlink(generation_id, os.path.join(mounts, container_id, "current"))
     return container, row
+
+
+async def all_mounted(world: World, db: Database) -> None:
+    """Returns when the servers, which start a keeper anew that stood still, have mounted all that
+    is live. Raises DemoFailed where they have not in time."""
+    async with db.read() as tx:
+        live = {
+            f"{member.storage_root}/{generation_path(container.id, container.generation_id)}"
+            for member in world.servers.members
+            for container in await containers.on_server(tx, member.server_id)
+            if container.generation_id is not None
+        }
+    deadline = time.monotonic() + MOUNTED_SECONDS_MAX
+    while missing := live - {name for name, _ in mounted()}:
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"{len(missing)} containers are not mounted")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def take_snapshots(world: World, db: Database, wanted: Sequence[str], count: int) -> None:

@@ -159,10 +159,10 @@ async def test_a_bad_source_path_is_refused(
 
 async def test_a_snapshot_of_the_unchanged_is_the_one_before(storage: Storage, tree: Path) -> None:
     path = await live(storage, tree)
-    settled = await storage.settle(path, new_name(), {"container": "x"})
+    settled = await storage.settle(path, new_name())
     first = await storage.snapshot(path, new_name(), TAG)
-    if settled is not None:
-        assert first.guid == settled.guid
+    if settled.head is not None:
+        assert first.guid == settled.head.guid
     second = await storage.snapshot(path, new_name(), TAG)
     assert second.guid == first.guid
     Path(storage.rootfs(path), "new").write_text("new")
@@ -183,7 +183,7 @@ async def test_a_snapshot_of_the_same_name_is_taken_once(storage: Storage, tree:
 
 async def test_two_snapshots_at_once_lose_nothing(storage: Storage, tree: Path) -> None:
     path = await live(storage, tree)
-    await storage.settle(path, new_name(), {})
+    await storage.settle(path, new_name())
     Path(storage.rootfs(path), "new").write_text("new")
     taken = await asyncio.gather(
         *(storage.snapshot(path, new_name(), f"hoody-{new_id()}") for _ in range(4))
@@ -312,7 +312,7 @@ async def test_settle_and_written(storage: Storage, tree: Path) -> None:
     name = new_name()
     assert await storage.written(path, new_name())
     for _ in range(2):
-        await storage.settle(path, name, {"container": "abc", "live-since": "2024-01-01"})
+        await storage.settle(path, name)
     for _ in range(2):
         assert not await storage.written(path, new_name())
     Path(storage.rootfs(path), "etc", "hostname").read_text()

@@ -237,6 +237,15 @@ async def test_a_hold_follows_a_retired_dataset(storage: Storage, tree: Path) ->
     assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 1
 
 
+async def test_a_clone_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
+    path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
+    snapshot = await storage.snapshot(path, new_name(), TAG)
+    await storage.retire(path, mirror)
+    clone = f"containers/{new_id()}/{new_id()}"
+    await storage.clone(snapshot.guid, clone)
+    assert (await storage.inspect([clone])).datasets[clone].origin == snapshot.guid
+
+
 async def test_clones_are_independent(storage: Storage, tree: Path) -> None:
     one = await live(storage, tree)
     snapshot = await storage.snapshot(one, new_name(), TAG)
@@ -273,6 +282,8 @@ async def test_the_lineage_goes_to_the_root(storage: Storage, tree: Path) -> Non
         assert forest.datasets[two].origin == first.guid
         assert len(chain) == 3
     assert await storage.lineage([second.guid, first.guid, "1"]) == forest
+    for guids, paths in (([], [two]), ([first.guid, "1"], [two, f"mirrors/{new_id()}"])):
+        assert await storage.lineage(guids, paths) == forest
     assert two not in (await storage.lineage([first.guid])).datasets
     assert (await storage.lineage(["1"])).datasets == {}
     assert (await storage.lineage([])).datasets == {}

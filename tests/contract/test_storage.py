@@ -237,6 +237,14 @@ async def test_a_hold_follows_a_retired_dataset(storage: Storage, tree: Path) ->
     assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 1
 
 
+async def test_a_release_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
+    path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
+    snapshot = await storage.snapshot(path, new_name(), TAG)
+    await storage.retire(path, mirror)
+    await storage.release([snapshot.guid], TAG)
+    assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 0
+
+
 async def test_a_clone_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
     path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
     snapshot = await storage.snapshot(path, new_name(), TAG)

@@ -27,7 +27,8 @@ async def test_all_have_ended_when_the_first_error_is_told() -> None:
         raise ValueError(name)
 
     async def last() -> None:
-        await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
         ended.append("last")
 
     with pytest.raises(ValueError, match="one"):

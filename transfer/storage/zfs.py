@@ -119,7 +119,8 @@ class ZfsStorage(ZfsTree):
         names = self._zfs.seen(guids)
         for _ in range(2):
             if names.keys() >= set(guids):
-                # A name is given once: it is the snapshot's still, or nobody's.
+                # A name is given to one snapshot only: it is that one's still, or nobody's. (What
+                # `settle` or `take_in` does again, nobody has been told of.)
                 with contextlib.suppress(*_GONE):
                     await self._hold(names, tag)
                     return

@@ -78,8 +78,8 @@ async def _export(config: Config) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What a job may have of the snapshots here: `read` them, and besides `know` of those that lie
-    in the same datasets."""
+    """What a job may have of the snapshots here: `read` are those whose content it may have,
+    `known` those that it may be told of and hold, all that lie in the same datasets."""
 
     read: frozenset[Guid] = frozenset()
     known: frozenset[Guid] = frozenset()

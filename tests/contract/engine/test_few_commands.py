@@ -1,5 +1,6 @@
 """How many `zfs` commands a job takes. Each that changes something waits for a transaction group,
-and of each a process is started: for a small change they are the whole of the time."""
+and of each a process is started: for a small change they are the whole of the time. (OpenZFS takes
+two more, for a bookmark and a mount.)"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from daemon import children, keys, lines, locks, logs
 from daemon.config import Config
@@ -35,6 +36,7 @@ from transfer.storage import open_storage
 from transfer.storage.base import Storage
 
 PULLING = frozenset({JobType.COPY, JobType.SYNC})
+REACHES_MAX = 64  # that are remembered; each is of one job
 
 log = logs.get(__name__)
 
@@ -74,14 +76,36 @@ async def _export(config: Config) -> None:
             log.warning("an exporter takes no orders")
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a job may have of the snapshots here: `read` are those whose content it may have,
+    `known` those that it may be told of and hold, all that lie in the same datasets."""
+
+    read: frozenset[Guid] = frozenset()
+    known: frozenset[Guid] = frozenset()
+
+    def of(self, reads: bool) -> frozenset[Guid]:
+        """What a request may name."""
+        return self.read if reads else self.known
+
+
+_NOTHING = Reach()
+
+
 class CatalogueGate:
-    """Decides who may connect and what a request may have."""
+    """Decides who may connect and what a request may have.
+
+    Whether a job runs is asked of the catalogue for each request. What it reaches is looked at
+    once, and again where it asks for more: a snapshot never changes, and what is taken off a list
+    may be read on by who has begun.
+    """
 
     def __init__(self, db: Database, storage: Storage, server_id: str) -> None:
         self._db = db
         self._storage = storage
         self._server_id = server_id
         self._refusals = Refusals()
+        self._reaches: dict[str, Reach] = {}  # by job, the latest last
 
     async def key_of(self, peer_id: str) -> str | None:
         """The public key that the catalogue pins for a server; None for an unknown one."""
@@ -116,21 +140,20 @@ class CatalogueGate:
 
     async def _check(self, request: PeerRequest, paths: list[str], named: set[Guid]) -> None:
         """The snapshots that the request names must lie in what these datasets and snapshots
-        stand on. Letting go of holds is exempt: a job can only release its own, of whatever is
-        still there. What is gone is nobody's: the storage says so itself."""
+        stand on, or have done so when the job asked before. Letting go of holds is exempt: a job
+        can only release its own, of whatever is still there. What is gone is nobody's: the
+        storage says so itself."""
         if isinstance(request, Release) or not request.guids:
             return
-        own = await self._storage.inspect(paths)
-        points = named.union(
-            (snapshot.guid for snapshot in own.snapshots()),
-            (dataset.origin for dataset in own if dataset.origin is not None),
-        )
-        reach = await self._storage.lineage(sorted(points))
-        if isinstance(request, StreamRequest | GetTreeRoot):
-            allowed = up_to(reach, points)
-        else:
-            allowed = {point.guid for dataset in reach for point in dataset.points}
-        strange = set(request.guids) - allowed
+        reads = isinstance(request, StreamRequest | GetTreeRoot)
+        if set(request.guids) <= self._reaches.get(request.job_id, _NOTHING).of(reads):
+            return
+        reach = await self._reach(paths, named)
+        self._reaches.pop(request.job_id, None)
+        self._reaches[request.job_id] = reach
+        if len(self._reaches) > REACHES_MAX:
+            del self._reaches[next(iter(self._reaches))]
+        strange = set(request.guids) - reach.of(reads)
         if not strange:
             return
         everything = await self._storage.lineage(sorted(strange))
@@ -138,6 +161,16 @@ class CatalogueGate:
             raise PeerRefused("a snapshot is not the source's", snapshots=sorted(strange))
         if not isinstance(request, GetLineage | GetSize):  # these do without what is gone
             raise SnapshotMissing("a snapshot is gone", snapshots=sorted(strange))
+
+    async def _reach(self, paths: list[str], named: set[Guid]) -> Reach:
+        found = await self._storage.lineage(sorted(named), paths)
+        own = [found.datasets[path] for path in paths if path in found.datasets]
+        points = named.union(
+            (snapshot.guid for dataset in own for snapshot in dataset.snapshots),
+            (dataset.origin for dataset in own if dataset.origin is not None),
+        )
+        known = frozenset(point.guid for dataset in found for point in dataset.points)
+        return Reach(frozenset(up_to(found, points)), known)
 
 
 def up_to(forest: Forest, points: Iterable[Guid]) -> set[Guid]:

@@ -3,6 +3,7 @@
 It knows no HTTP, no database, no config file and no Prometheus. From the bottom up:
 
 errors, model       the error tree; frozen values
+at_once             works that do not wait for each other
 plan, retain        pure decisions: which sends, what collect destroys
 frames, codec       sans-IO framing; zstd and xxh3 stages
 pipeline, command   the loop that moves bytes; the one place that starts child processes

@@ -1,9 +1,10 @@
 """ensure(): make snapshots of a source exist on this server.
 
-One loop: look at both sides, plan, hold, take the turn for the first missing step, plan again,
-ship it, hold what landed. Every attempt plans afresh from what the storages say, so it may be
-killed at any line and started again. It sees only `Source` and `Storage`; what the catalogue has
-to know, it tells a `Ledger`.
+One loop: look at both sides, plan, hold; then for each missing step take the turn, plan it again,
+ship it, hold what landed. Where another job has shipped what was planned, or less came than was,
+it looks again. Every attempt plans afresh from what the storages say, so it may be killed at any
+line and started again. It sees only `Source` and `Storage`; what the catalogue has to know, it
+tells a `Ledger`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from transfer.at_once import at_once
 from transfer.errors import (
     CannotExpress,
     InsufficientStorage,
@@ -65,14 +67,15 @@ class Ledger(Protocol):
 class Request:
     """What shall exist: the snapshots `wanted`, on whatever branches of the source they lie.
 
-    `tag` names the holds. `full` asks that nothing of this server be a base. `reserve_bytes`
-    must stay free here.
+    `tag` names the holds; those of `held` the source has already. `full` asks that nothing of this
+    server be a base. `reserve_bytes` must stay free here.
     """
 
     wanted: tuple[Guid, ...]
     tag: str
     full: bool = False
     reserve_bytes: int = 0
+    held: frozenset[Guid] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ class Replication:
         Raises what the source and the storage raise; SourceChanged where planning afresh helps.
         """
         await self._agree()
+        self._held_there |= request.held
         outcome = Outcome(held=set(request.wanted))
         planned = False
         for _ in range(ROUNDS_MAX):
@@ -155,10 +159,22 @@ class Replication:
             if not planned:
                 await self._admit(todo, source, here.forest, request.reserve_bytes)
                 planned = True
-            receipt = await self._take_turn(todo.steps[0], source, request)
+            if await self._carry_out(todo, source, request, outcome):
+                return outcome
+        raise SourceChanged("the plan does not converge", rounds=ROUNDS_MAX)
+
+    async def _carry_out(
+        self, todo: Plan, source: Forest, request: Request, outcome: Outcome
+    ) -> bool:
+        """Whether the whole plan was carried out here and as it was: then all that is wanted is
+        here, and held."""
+        for step in todo.steps:
+            receipt = await self._take_turn(step, source, request)
             if receipt is not None:
                 outcome.receipts.append(receipt)
-        raise SourceChanged("the plan does not converge", rounds=ROUNDS_MAX)
+            if receipt is None or receipt.step.makes != step.makes:
+                return False
+        return True
 
     async def _agree(self) -> None:
         theirs, ours = await self._source.traits(), await self._storage.traits()
@@ -190,12 +206,15 @@ class Replication:
         """
         ours = {guid for guid in guids - self._held_here if here.find(guid)}
         theirs = {guid for guid in guids - self._held_there if source.find(guid)}
-        if ours:
-            await self._storage.hold(sorted(ours), tag)
-            self._held_here |= ours
-        if theirs:
-            await self._source.hold(sorted(theirs), tag)
-            self._held_there |= theirs
+        await at_once(
+            self._hold_on(self._storage, ours, self._held_here, tag),
+            self._hold_on(self._source, theirs, self._held_there, tag),
+        )
+
+    async def _hold_on(self, side: Source, guids: set[Guid], held: set[Guid], tag: str) -> None:
+        if guids:
+            await side.hold(sorted(guids), tag)
+            held |= guids
 
     async def _admit(self, todo: Plan, source: Forest, here: Forest, reserve_bytes: int) -> None:
         """What must be so before the first byte moves: what comes can be mounted, and there is

@@ -87,7 +87,8 @@ async def _held_history(ctx: Context, pull: Pull) -> list[UserSnapshot]:
     for _ in range(LIST_READS_MAX):
         inherited = await history.to_inherit(ctx, pull.copy, pull.source)
         try:
-            await pull.link.hold(sorted({one.guid for one in inherited}), ctx.tag)
+            if inherited:
+                await pull.link.hold(sorted({one.guid for one in inherited}), ctx.tag)
         except SnapshotMissing:
             continue
         return inherited
@@ -102,6 +103,7 @@ async def _ship(ctx: Context, pull: Pull, come: Arrival, wanted: tuple[Guid, ...
         tag=ctx.tag,
         full=ctx.job.params.get("strategy") == "full",
         reserve_bytes=RESERVE_BYTES,
+        held=frozenset(wanted),
     )
     await ctx.step("transfer")
     async with ctx.watch.lap("transfer"):
@@ -131,11 +133,9 @@ def _steps(outcome: Outcome) -> list[Json]:
 
 
 async def put_live(ctx: Context, container: Container, source: Container, come: Arrival) -> None:
-    """A new generation from what has arrived, and the switch to it."""
+    """A new generation from what has arrived, and is held whatever way it came, and the switch to
+    it."""
     await ctx.step("verify")
-    async with ctx.watch.lap("verify"):
-        # Whatever way it came, the state to take is here by its guid, and stays.
-        await ctx.storage.hold([come.anchor.guid], ctx.tag)
     began = time.monotonic()
     generation = await generations.make(ctx, container, come.anchor.guid)
 

@@ -27,6 +27,7 @@ from daemon.model import (
 )
 from daemon.store import containers, datasets, jobs, looks
 from daemon.store.database import Tx
+from transfer.errors import VerifyMismatch
 from transfer.model import Dataset, Guid
 
 Commit = Callable[[Tx, float], Awaitable[Json]]
@@ -49,20 +50,19 @@ async def make(ctx: Context, container: Container, guid: Guid) -> Generation:
     """Clones the snapshot into a new generation and puts the container's identity into it."""
     generation_id = await _register(ctx, container, guid)
     path = generation_path(container.id, generation_id)
-    await ctx.storage.clone(guid, path)
+    known = {"container": container.id, "role": "generation", "live-since": now().isoformat()}
+    await ctx.storage.clone(guid, path, known)
     rootfs = await ctx.storage.mount(path)
     container = await ctx.container()  # its name and key may have changed during the transfer
     key = keys.generate(container.id) if container.ssh_public_key is None else None
     await ctx.remember(unfinished=generation_id)
     await asyncio.to_thread(put_identity, rootfs, _identity(ctx, container, key))
     await ctx.remember(unfinished=None)
-    settled = await ctx.storage.settle(
-        path,
-        snapshot_name(generation_id),
-        {"container": container.id, "role": "generation", "live-since": now().isoformat()},
-    )
-    dataset = (await ctx.storage.inspect([path])).datasets[path]
-    settled_guid = settled.guid if settled else None
+    name = snapshot_name(generation_id)
+    dataset = await ctx.storage.settle(path, name)
+    if dataset.origin != guid:
+        raise VerifyMismatch("a generation of another state", planned=guid, made_of=dataset.origin)
+    settled_guid = next((one.guid for one in dataset.snapshots if one.name == name), None)
     return Generation(generation_id, dataset, rootfs, guid, settled_guid, key)
 
 

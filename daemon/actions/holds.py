@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from daemon.actions.context import Context
 from daemon.store import holdings
+from transfer.at_once import at_once
 from transfer.errors import TransferError
 from transfer.model import Guid
 from transfer.storage.base import Source
@@ -27,8 +28,9 @@ async def let_go(ctx: Context, guids: Collection[Guid], *sources: Source) -> Non
     earlier attempts held: they had plans of their own, and were killed before they told."""
     await ctx.step("release")
     try:
-        for source in sources:
-            await source.release(sorted(guids), ctx.tag)
+        # The source's server may be this one.
+        sides = dict.fromkeys(sources)
+        await at_once(*(side.release(sorted(guids), ctx.tag) for side in sides))
     except TransferError:
         return
     if ctx.job.attempt > 1:

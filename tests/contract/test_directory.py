@@ -117,7 +117,7 @@ async def test_stores_through_a_mapping_are_seen(pair_on_disk: Pair) -> None:
 
 async def test_written_sees_the_smallest_change(pair: Pair) -> None:
     assert await pair.source.written(LIVE, "h-x")  # nothing settled: nothing known
-    await pair.source.settle(LIVE, "h-x", {"role": "live"})
+    await pair.source.settle(LIVE, "h-x")
     assert not await pair.source.written(LIVE, "h-x")
     (pair.live / "file").read_bytes()
     assert not await pair.source.written(LIVE, "h-x")

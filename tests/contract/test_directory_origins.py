@@ -103,7 +103,7 @@ async def test_the_origin_goes_on_the_target_too(pair: Pair) -> None:
 
 
 async def test_settled_and_written_do_without_it(pair: Pair, orphan: Snapshot) -> None:
-    assert await pair.source.settle(COPY, "h-settled", {}) is None
+    assert (await pair.source.settle(COPY, "h-settled")).snapshots == ()
     assert not await pair.source.written(COPY, "h-x")
     (Path(pair.source.rootfs(COPY)) / "file").write_bytes(b"later")
     assert await pair.source.written(COPY, "h-x")

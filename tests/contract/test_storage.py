@@ -159,10 +159,10 @@ async def test_a_bad_source_path_is_refused(
 
 async def test_a_snapshot_of_the_unchanged_is_the_one_before(storage: Storage, tree: Path) -> None:
     path = await live(storage, tree)
-    settled = await storage.settle(path, new_name(), {"container": "x"})
+    settled = await storage.settle(path, new_name())
     first = await storage.snapshot(path, new_name(), TAG)
-    if settled is not None:
-        assert first.guid == settled.guid
+    if settled.head is not None:
+        assert first.guid == settled.head.guid
     second = await storage.snapshot(path, new_name(), TAG)
     assert second.guid == first.guid
     Path(storage.rootfs(path), "new").write_text("new")
@@ -183,7 +183,7 @@ async def test_a_snapshot_of_the_same_name_is_taken_once(storage: Storage, tree:
 
 async def test_two_snapshots_at_once_lose_nothing(storage: Storage, tree: Path) -> None:
     path = await live(storage, tree)
-    await storage.settle(path, new_name(), {})
+    await storage.settle(path, new_name())
     Path(storage.rootfs(path), "new").write_text("new")
     taken = await asyncio.gather(
         *(storage.snapshot(path, new_name(), f"hoody-{new_id()}") for _ in range(4))
@@ -237,6 +237,23 @@ async def test_a_hold_follows_a_retired_dataset(storage: Storage, tree: Path) ->
     assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 1
 
 
+async def test_a_release_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
+    path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
+    snapshot = await storage.snapshot(path, new_name(), TAG)
+    await storage.retire(path, mirror)
+    await storage.release([snapshot.guid], TAG)
+    assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 0
+
+
+async def test_a_clone_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
+    path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
+    snapshot = await storage.snapshot(path, new_name(), TAG)
+    await storage.retire(path, mirror)
+    clone = f"containers/{new_id()}/{new_id()}"
+    await storage.clone(snapshot.guid, clone)
+    assert (await storage.inspect([clone])).datasets[clone].origin == snapshot.guid
+
+
 async def test_clones_are_independent(storage: Storage, tree: Path) -> None:
     one = await live(storage, tree)
     snapshot = await storage.snapshot(one, new_name(), TAG)
@@ -273,6 +290,8 @@ async def test_the_lineage_goes_to_the_root(storage: Storage, tree: Path) -> Non
         assert forest.datasets[two].origin == first.guid
         assert len(chain) == 3
     assert await storage.lineage([second.guid, first.guid, "1"]) == forest
+    for guids, paths in (([], [two]), ([first.guid, "1"], [two, f"mirrors/{new_id()}"])):
+        assert await storage.lineage(guids, paths) == forest
     assert two not in (await storage.lineage([first.guid])).datasets
     assert (await storage.lineage(["1"])).datasets == {}
     assert (await storage.lineage([])).datasets == {}
@@ -312,7 +331,7 @@ async def test_settle_and_written(storage: Storage, tree: Path) -> None:
     name = new_name()
     assert await storage.written(path, new_name())
     for _ in range(2):
-        await storage.settle(path, name, {"container": "abc", "live-since": "2024-01-01"})
+        await storage.settle(path, name)
     for _ in range(2):
         assert not await storage.written(path, new_name())
     Path(storage.rootfs(path), "etc", "hostname").read_text()

@@ -18,7 +18,7 @@ __all__ = ["storage", "tree"]  # fixtures
 async def settled(storage: Storage, tree: Path) -> tuple[str, Path]:
     """A new generation's path, and its live tree."""
     path = await live(storage, tree)
-    await storage.settle(path, new_name(), {})
+    await storage.settle(path, new_name())
     return path, Path(storage.rootfs(path))
 
 

@@ -49,7 +49,7 @@ async def test_a_live_clone_takes_the_snapshots_over(servers: Servers) -> None:
     """It stays mounted, open files go on, and guids, holds and properties are what they were."""
     husk, clone, taken = await husk_of(servers)
     storage = servers.source
-    settled = await storage.settle(clone, new_name(), {"container": "a" * 24})
+    settled = (await storage.settle(clone, new_name())).head
     assert settled is not None
     file = Path(storage.rootfs(clone), "first")
     before = (await of(servers, husk)).snapshots
@@ -68,8 +68,8 @@ async def test_a_live_clone_takes_the_snapshots_over(servers: Servers) -> None:
     assert guids(promoted) == [taken[0].guid, taken[1].guid, settled.guid]
     assert [one.holds for one in promoted.snapshots[:2]] == [one.holds for one in before] == [1, 1]
     assert promoted.snapshots[0].name == taken[0].name
-    kept = await Zfs("one").properties([f"one/{clone}"], ["hoody:settled", "hoody:container"])
-    assert list(kept[f"one/{clone}"].values()) == [settled.name, "a" * 24]
+    kept = await Zfs("one").properties([f"one/{clone}"], ["hoody:settled"])
+    assert list(kept[f"one/{clone}"].values()) == [settled.name]
     assert await storage.written(clone, new_name())
     emptied = await of(servers, husk)
     assert (emptied.snapshots, emptied.origin) == ((), taken[1].guid)
@@ -85,13 +85,13 @@ async def test_what_only_the_husk_had_comes_back(servers: Servers) -> None:
     clone, husk = await servers.clone(first), mirror()
     await servers.source.retire(servers.path, husk)
     os.unlink(Path(servers.source.rootfs(clone), "big"))
-    await servers.source.settle(clone, new_name(), {})
+    await servers.source.settle(clone, new_name())
     await servers.source.promote(clone, first.guid)
     await servers.source.destroy(husk)
     used = (await servers.source.capacity()).used_bytes
     await servers.source.release([first.guid], "hoody-" + "1" * 24)
     await servers.source.destroy_snapshot(clone, first.guid)
-    await servers.source.settle(clone, new_name(), {})  # waits for the transaction group
+    await servers.source.settle(clone, new_name())  # waits for the transaction group
     assert (await servers.source.capacity()).used_bytes < used - (7 << 20)
 
 
@@ -154,7 +154,7 @@ async def test_a_snapshot_of_the_unchanged_is_the_one_that_came_by_promote(
 
 async def test_a_settled_state_that_a_mirror_took_over_is_known_still(servers: Servers) -> None:
     """A branch is made at the settled snapshot of a live generation."""
-    settled = await servers.source.settle(servers.path, new_name(), {})
+    settled = (await servers.source.settle(servers.path, new_name())).head
     assert settled is not None
     branch = mirror()
     await servers.source.clone(settled.guid, branch)

@@ -201,7 +201,7 @@ def test_a_snapshot_is_new_where_something_changed(
         pair, _taken = await begin(directory, first)
         before, newest = listing(pair.live), await pair.snapshot()
         frozen_before = listing(frozen(pair.source, newest))
-        await pair.source.settle(LIVE, "h-x", {})
+        await pair.source.settle(LIVE, "h-x")
         for edits in rounds:
             for edit in edits:
                 carry_out(pair.live, edit)
@@ -210,7 +210,7 @@ def test_a_snapshot_is_new_where_something_changed(
             found = await pair.snapshot()
             assert (found.guid != newest.guid) == (facts != before)
             assert listing(frozen(pair.source, newest)) == frozen_before
-            await pair.source.settle(LIVE, "h-x", {})
+            await pair.source.settle(LIVE, "h-x")
             before, newest, frozen_before = facts, found, facts
 
     in_a_directory(look)

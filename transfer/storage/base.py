@@ -82,6 +82,10 @@ class Source(TreeSource, Protocol):
 class Storage(Source, Protocol):
     """A server's own backend."""
 
+    async def lineage(self, guids: Sequence[Guid], paths: Sequence[str] = ()) -> Forest:
+        """As `Source.lineage`, and in the same way these datasets, as far as they exist."""
+        ...
+
     async def forest(self) -> Forest:
         """Everything under the root; slow on a large root: for start, collect and doctor."""
         ...
@@ -134,8 +138,11 @@ class Storage(Source, Protocol):
         """
         ...
 
-    async def clone(self, guid: Guid, path: str) -> None:
-        """A new writable dataset from a snapshot of this storage."""
+    async def clone(
+        self, guid: Guid, path: str, properties: Mapping[str, str] | None = None
+    ) -> None:
+        """A new writable dataset from a snapshot of this storage. `properties` are kept with it,
+        from its first moment on."""
         ...
 
     async def mount(self, path: str) -> str:
@@ -154,12 +161,12 @@ class Storage(Source, Protocol):
         """Undoes `mount`. Raises DatasetBusy where somebody has a file open; never by force."""
         ...
 
-    async def settle(self, path: str, name: str, properties: Mapping[str, str]) -> Snapshot | None:
+    async def settle(self, path: str, name: str) -> Dataset:
         """Brings a new generation, with its identity put in, to the disk for good, and remembers
         the state as the one that `written` compares with.
 
-        Returns the snapshot `name` where the backend needs one for that (it stays as long as the
-        generation is live), else None. `properties` are kept with the dataset where it can."""
+        Returns the dataset as it is then. Where the backend needs a snapshot for that, it is the
+        one named `name`, and stays as long as the generation is live."""
         ...
 
     async def written(self, path: str, name: str) -> bool:

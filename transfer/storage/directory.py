@@ -22,7 +22,7 @@ from transfer.errors import (
     SourceChanged,
     StorageError,
 )
-from transfer.model import Capacity, Forest, Guid, Landing, Look, Snapshot, Step, Traits
+from transfer.model import Capacity, Dataset, Forest, Guid, Landing, Look, Snapshot, Step, Traits
 from transfer.storage import directory_change, directory_freeze, directory_known
 from transfer.storage.base import Unless
 from transfer.storage.directory_layout import (
@@ -66,9 +66,9 @@ class DirectoryStorage:
         """What the filesystem can do, as found at open."""
         return self._traits
 
-    async def lineage(self, guids: Sequence[Guid]) -> Forest:
-        """The datasets of these snapshots and those of their origins."""
-        return await blocking(self._layout.lineage, guids)
+    async def lineage(self, guids: Sequence[Guid], paths: Sequence[str] = ()) -> Forest:
+        """These datasets, those of these snapshots and those of their origins."""
+        return await blocking(self._layout.lineage, guids, paths)
 
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         """A held snapshot of the live tree; see `Source.snapshot`."""
@@ -183,12 +183,17 @@ class DirectoryStorage:
                 found = await self._apply(step, path, source, on_bytes)
         return await self._as_snapshot(found)
 
-    async def clone(self, guid: Guid, path: str) -> None:
+    async def clone(
+        self, guid: Guid, path: str, properties: Mapping[str, str] | None = None
+    ) -> None:
         """A new writable dataset from a snapshot."""
         async with self._working(path):
             origin = await blocking(self._layout.require, guid)
             reflinks = self._traits.reflink
-            await blocking(directory_freeze.clone, self._layout, origin, path, reflinks=reflinks)
+            given = dict(properties or {})
+            await blocking(
+                directory_freeze.clone, self._layout, origin, path, given, reflinks=reflinks
+            )
 
     async def mount(self, path: str) -> str:
         """Puts a symlink to the live tree under the mount root; returns the tree's own path."""
@@ -206,11 +211,11 @@ class DirectoryStorage:
         """Takes the symlink away."""
         await blocking(directory_change.unmount, self._mount_root, path)
 
-    async def settle(self, path: str, name: str, properties: Mapping[str, str]) -> Snapshot | None:
+    async def settle(self, path: str, name: str) -> Dataset:
         """Brings the live tree to the disk and remembers its state; makes no snapshot."""
         async with self._working(path):
-            await blocking(directory_known.settle, self._layout, path, properties)
-        return None
+            await blocking(directory_known.settle, self._layout, path)
+        return (await self.inspect([path])).datasets[path]
 
     async def written(self, path: str, name: str) -> bool:
         """Whether the live tree has changed since `settle`."""

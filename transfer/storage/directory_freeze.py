@@ -117,8 +117,10 @@ def freeze(layout: Layout, path: str, name: str, *, reflinks: bool) -> Located:
     return found
 
 
-def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None:
-    """A new dataset whose live tree is a copy of a snapshot's."""
+def clone(
+    layout: Layout, origin: Located, path: str, properties: dict[str, str], *, reflinks: bool
+) -> None:
+    """A new dataset whose live tree is a copy of a snapshot's, with these properties."""
     finished = layout.dataset(path)
     if os.path.isdir(finished):
         return
@@ -127,14 +129,16 @@ def clone(layout: Layout, origin: Located, path: str, *, reflinks: bool) -> None
     building = os.path.join(parent, f"{BUILDING}{name}")
     remove_tree(building)
     try:
-        _clone_into(building, origin, reflinks=reflinks)
+        _clone_into(building, origin, properties, reflinks=reflinks)
         os.rename(building, finished)
         sync_directory(parent)
     finally:
         remove_tree(building)  # what an error has left, as that of a full disk
 
 
-def _clone_into(building: str, origin: Located, *, reflinks: bool) -> None:
+def _clone_into(
+    building: str, origin: Located, properties: dict[str, str], *, reflinks: bool
+) -> None:
     os.makedirs(os.path.join(building, "live"), mode=PASSABLE)
     for inner in ("snapshots", "holds"):
         os.mkdir(os.path.join(building, inner), PRIVATE)
@@ -153,7 +157,7 @@ def _clone_into(building: str, origin: Located, *, reflinks: bool) -> None:
         probe_ns = probe(os.path.join(building, ".probe"), in_use=False)
         write_index(building, origin.record.guid, live, probe_ns, copy.made)
         live_bytes = 0 if reflinks else copy.copied_bytes
-        record = DatasetRecord(origin.record.guid, live_bytes)
+        record = DatasetRecord(origin.record.guid, live_bytes, properties)
         write_record(os.path.join(building, "dataset.json"), record)
         sync_filesystem(live)
 

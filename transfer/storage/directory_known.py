@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transfer.model import Guid
 from transfer.storage.directory_basis import Basis, open_basis
-from transfer.storage.directory_layout import Layout, with_properties, write_record
+from transfer.storage.directory_layout import Layout
 from transfer.tree.descriptor import closing, open_root, replace_file, sync_filesystem
 from transfer.tree.index import Index, build_index, dump_index, load_index, probe
 from transfer.tree.manifest import Manifest, dump, load
@@ -37,7 +36,7 @@ class _State:
         return self.index.known(self.manifest, path, stat)
 
 
-def settle(layout: Layout, path: str, properties: Mapping[str, str]) -> None:
+def settle(layout: Layout, path: str) -> None:
     """Brings the live tree to the disk and remembers it as the state `written` compares with.
 
     It is a new generation's, which nobody has been given yet.
@@ -49,8 +48,6 @@ def settle(layout: Layout, path: str, properties: Mapping[str, str]) -> None:
         open_basis(layout, directory) as basis,
     ):
         _remember(directory, SETTLED, live, probe_ns, knows(basis))
-        record = with_properties(layout.dataset_record(path), properties)
-        write_record(os.path.join(directory, "dataset.json"), record)
         sync_filesystem(live)
 
 

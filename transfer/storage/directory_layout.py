@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -181,16 +181,17 @@ class Layout:
         """Everything under the root."""
         return Forest.of(dataset for path in self.paths() if (dataset := self.read(path)))
 
-    def lineage(self, guids: Iterable[Guid]) -> Forest:
-        """The datasets of these snapshots, those of their origins, and so on, as far as they are
-        here: an origin may be gone."""
+    def lineage(self, guids: Iterable[Guid], paths: Iterable[str] = ()) -> Forest:
+        """These datasets and those of these snapshots, those of their origins, and so on, as far
+        as they are here: an origin may be gone."""
         found: dict[str, Dataset] = {}
-        todo = set(guids)
-        while todo:
-            paths = {snapshot.path for snapshot in self._find_some(todo)}
-            new = {path: dataset for path in paths - found.keys() if (dataset := self.read(path))}
+        todo, at = set(guids), set(paths)
+        while todo or at:
+            at |= {snapshot.path for snapshot in self._find_some(todo)}
+            new = {path: dataset for path in at - found.keys() if (dataset := self.read(path))}
             found |= new
             todo = {dataset.origin for dataset in new.values() if dataset.origin is not None}
+            at = set()
         return Forest(found)
 
     def dataset_record(self, path: str) -> DatasetRecord:
@@ -263,11 +264,6 @@ def as_snapshot(found: Located, holds: int) -> Snapshot:
 def write_record(path: str, record: SnapshotRecord | DatasetRecord) -> None:
     """Replaces a record as JSON, at once and for good."""
     replace_file(path, json.dumps(asdict(record), indent=1).encode(), durable=True)
-
-
-def with_properties(record: DatasetRecord, properties: Mapping[str, str]) -> DatasetRecord:
-    """The record with these properties besides."""
-    return DatasetRecord(record.origin, record.live_bytes, {**record.properties, **properties})
 
 
 def _names(directory: str) -> list[str]:

@@ -24,7 +24,7 @@ single read with atime on makes a source look changed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 from transfer import command
@@ -55,6 +55,9 @@ _FOLDERS = {
     "mirrors": (*_FROZEN, "-o", "readonly=on"),
     "images": (*_FROZEN, "-o", "readonly=on"),
 }
+
+# Said of a snapshot that has been renamed since it was seen.
+_GONE = (SnapshotMissing, DatasetMissing)
 
 Known = tuple[Traits, Features]
 
@@ -103,8 +106,8 @@ class ZfsStorage(ZfsTree):
     async def traits(self) -> Traits:
         return self._traits
 
-    async def lineage(self, guids: Sequence[Guid]) -> Forest:
-        return await self._zfs.lineage(guids)
+    async def lineage(self, guids: Sequence[Guid], paths: Sequence[str] = ()) -> Forest:
+        return await self._zfs.lineage(guids, paths)
 
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         return await self._taker.snapshot(path, name, tag)
@@ -113,31 +116,41 @@ class ZfsStorage(ZfsTree):
         return await self._taker.unchanged(path, since, name)
 
     async def hold(self, guids: Sequence[Guid], tag: str) -> None:
-        try:
-            await self._hold(guids, tag)
-        except SnapshotMissing:
-            # A retire or promote may have renamed it between the look and the deed.
-            await self._hold(guids, tag)
+        names = self._zfs.seen(guids)
+        for _ in range(2):
+            if names.keys() >= set(guids):
+                # A name is given to one snapshot only: it is that one's still, or nobody's. (What
+                # `settle` or `take_in` does again, nobody has been told of.)
+                with contextlib.suppress(*_GONE):
+                    await self._hold(names, tag)
+                    return
+            # A retire or promote may have renamed it since it was seen.
+            names = await self._zfs.locate(guids)
+        await self._hold(names, tag)
 
-    async def _hold(self, guids: Sequence[Guid], tag: str) -> None:
-        if guids:
-            await self._do_hold(tag, (await self._zfs.locate(guids)).values())
-
-    async def _do_hold(self, tag: str, names: Iterable[str]) -> None:
-        await self._zfs.do("hold", tag, *names, harmless=["tag already exists"])
+    async def _hold(self, names: Mapping[Guid, str], tag: str) -> None:
+        if names:
+            await self._zfs.do("hold", tag, *names.values(), harmless=["tag already exists"])
 
     async def release(self, guids: Sequence[Guid], tag: str) -> None:
-        gone = ["no such tag", "does not exist"]
-        # Twice: a retire or promote may have renamed it between the look and the deed.
+        names = self._zfs.seen(guids)
+        if not names.keys() >= set(guids):
+            names = await self._zfs.locate_some(guids)
         for _ in range(2):
-            names = (await self._zfs.locate_some(guids)).values()
-            if not names:
+            if await self._release(names, tag):
                 return
-            output = await self._zfs.ask("release", tag, *names)
-            if not zfs_text.only_says(output, *gone):
-                raise zfs_text.failure(output)
-            if "does not exist" not in output.stderr:
-                return
+            # A retire or promote may have renamed it since it was seen.
+            names = await self._zfs.locate_some(guids)
+        await self._release(names, tag)
+
+    async def _release(self, names: Mapping[Guid, str], tag: str) -> bool:
+        """Whether all of them are there."""
+        if not names:
+            return True
+        output = await self._zfs.ask("release", tag, *names.values())
+        if not zfs_text.only_says(output, "no such tag", "does not exist"):
+            raise zfs_text.failure(output)
+        return "does not exist" not in output.stderr
 
     async def size(self, step: Step) -> int:
         return await self._sender.size(step)
@@ -180,33 +193,45 @@ class ZfsStorage(ZfsTree):
         async with locked(self._lock_dir, f"{path}.receive"):
             await self._receiver.discard(path)
 
-    async def clone(self, guid: Guid, path: str) -> None:
-        here = await self._zfs.find(path)
+    async def clone(
+        self, guid: Guid, path: str, properties: Mapping[str, str] | None = None
+    ) -> None:
+        seen = [self._zfs.path(name) for name in self._zfs.seen([guid]).values()]
+        found = await self._zfs.datasets([path, *seen])
+        here = found.datasets.get(path)
         if here is not None:
             if here.origin != guid:
                 raise DatasetBusy(f"{path} exists", dataset=path, origin=here.origin, planned=guid)
             return
-        try:
-            await self._clone(guid, path)
-        except SnapshotMissing:
-            # A retire or promote may have renamed it between the look and the deed.
-            await self._clone(guid, path)
+        for _ in range(2):
+            with contextlib.suppress(*_GONE):
+                await self._clone(found, guid, path, properties or {})
+                return
+            # A retire or promote may have renamed it since it was seen.
+            name = (await self._zfs.locate([guid]))[guid]
+            found = await self._zfs.datasets([self._zfs.path(name)])
+        await self._clone(found, guid, path, properties or {})
 
-    async def _clone(self, guid: Guid, path: str) -> None:
-        origin = (await self._zfs.locate([guid]))[guid]
-        settings = (await self._zfs.get(self._zfs.path(origin))).settings
-        properties = {
+    async def _clone(
+        self, found: Forest, guid: Guid, path: str, properties: Mapping[str, str]
+    ) -> None:
+        snapshot = found.find(guid)
+        if snapshot is None:
+            raise SnapshotMissing("the snapshot is gone", guids=[guid])
+        given = {
             "canmount": "noauto",
             "mountpoint": self._mounts.rootfs(path),
             "readonly": "off",
             "atime": "off",
-            **dict(settings),
+            **dict(found.datasets[snapshot.dataset].settings),
+            **{f"hoody:{key}": value for key, value in properties.items()},
         }
-        options = [part for key, value in properties.items() for part in ("-o", f"{key}={value}")]
-        parent = self._zfs.name(path.rpartition("/")[0])
-        await self._zfs.do("create", *_FROZEN, parent, harmless=["already exists"])
-        name = origin.partition("@")[0]
-        await self._keys.do(name, "clone", *options, origin, self._zfs.name(path))
+        options = [part for key, value in given.items() for part in ("-o", f"{key}={value}")]
+        origin = self._zfs.snapshot_name(snapshot)
+        self._zfs.comes_to_stand(path, origin)
+        # With `-p` the parent is made too. What it inherits is never mounted.
+        names = ("-p", *options, origin, self._zfs.name(path))
+        await self._keys.do(self._zfs.name(snapshot.dataset), "clone", *names)
 
     async def mount(self, path: str) -> str:
         return await self._mounts.mount(path)
@@ -220,8 +245,8 @@ class ZfsStorage(ZfsTree):
     async def unmount(self, path: str) -> None:
         await self._mounts.unmount(path)
 
-    async def settle(self, path: str, name: str, properties: Mapping[str, str]) -> Snapshot | None:
-        return await self._taker.settle(path, name, properties)
+    async def settle(self, path: str, name: str) -> Dataset:
+        return await self._taker.settle(path, name)
 
     async def written(self, path: str, name: str) -> bool:
         return await self._taker.written(path, name)

@@ -37,9 +37,9 @@ class Zfs:
         """`more_properties` are those that not every `zfs` has."""
         self.root = root
         self.asked = (*zfs_text.PROPERTIES, *more_properties)
-        # Where a snapshot, and on what a dataset, was seen last; never trusted.
+        # Where a snapshot, and on which one a dataset, was seen last; never trusted.
         self._names: dict[Guid, str] = {}
-        self._parents: dict[str, str | None] = {}
+        self._origins: dict[str, str | None] = {}
 
     def name(self, path: str) -> str:
         """The full name of a dataset."""
@@ -106,40 +106,54 @@ class Zfs:
 
     async def datasets(self, paths: Sequence[str]) -> Forest:
         """These datasets with their snapshots, as far as they exist."""
-        names = [self.name(path) for path in paths]
-        # -d 1 also shows a dataset's children; ours have none.
-        return await self._forest(await self.properties(names, self.asked, "-r", "-d", "1"))
+        return await self._forest(await self._whole(self.name(path) for path in paths))
 
     async def everything(self) -> Forest:
         """All datasets under the root."""
         return await self._forest(await self.properties([self.root], self.asked, "-r"))
 
-    async def lineage(self, guids: Sequence[Guid]) -> Forest:
-        """The datasets of these snapshots, those of their origins, and so on, as far as they are
-        under the root. Snapshots that are not here are left out."""
+    async def lineage(self, guids: Sequence[Guid], paths: Sequence[str] = ()) -> Forest:
+        """These datasets and those of these snapshots, those of their origins, and so on, as far
+        as they are under the root. What is not here is left out."""
+        given = {self.name(path) for path in paths}
+        tops = given | {zfs_text.dataset_of(name) for name in self.seen(guids).values()}
         rows: zfs_text.Rows = {}
         for _ in range(LOOKS_MAX):
-            names = set((await self.locate_some(guids)).values())
-            rows = await self._standing_on({zfs_text.dataset_of(name) for name in names})
-            # What was promoted or renamed between two questions is looked for again.
-            if names <= rows.keys() and not self._strangers(rows):
+            rows = await self._standing_on(tops)
+            here = zfs_text.snapshots(rows)
+            tops = given | {zfs_text.dataset_of(here[guid]) for guid in guids if guid in here}
+            rows = self._below(tops, rows)
+            # What was promoted or renamed since it was seen, or between two questions.
+            moved = await self.locate_some([guid for guid in guids if guid not in here])
+            if not moved and not self._strangers(rows):
                 break
+            tops |= {zfs_text.dataset_of(name) for name in moved.values()}
         return await self._forest(rows)
 
     async def _standing_on(self, names: set[str]) -> zfs_text.Rows:
-        """The rows of these datasets and of all below them.
-
-        What was below them when they were seen last is asked for along with them, so that a
-        lineage costs one command, however long; only what is below them now is returned.
-        """
+        """The rows of these datasets and of all below them, as they are, and were when they were
+        seen last: what was below them then is asked for along with them, so that a lineage costs
+        one command, however long."""
         rows: dict[str, dict[str, str]] = {}
         asked: set[str] = set()
-        while todo := zfs_text.closure(names, self._parents) - asked:
-            rows |= await self.properties(sorted(todo), self.asked, "-r", "-d", "1")
+        while todo := zfs_text.closure(names, self._origins) - asked:
+            rows |= await self._whole(sorted(todo))
             asked |= todo
-            self._parents |= dict.fromkeys(todo) | zfs_text.parents(self.root, rows)
-        below = zfs_text.closure(names, self._parents)
+        return rows
+
+    def _below(self, names: set[str], rows: zfs_text.Rows) -> zfs_text.Rows:
+        below = zfs_text.closure(names, self._origins)
         return {name: row for name, row in rows.items() if zfs_text.dataset_of(name) in below}
+
+    async def _whole(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The rows of these datasets and of their snapshots; and of the snapshots that they were
+        seen standing on, for it is by their guids that a dataset's origin is known."""
+        todo = list(names)
+        origins = [origin for name in todo if (origin := self._origins.get(name))]
+        # -d 1 also shows a dataset's children; ours have none.
+        rows = await self.properties([*todo, *origins], self.asked, "-r", "-d", "1")
+        self._origins |= dict.fromkeys(todo) | zfs_text.standing(self.root, rows)
+        return rows
 
     async def find(self, path: str) -> Dataset | None:
         """One dataset with its snapshots, None where it is not here."""
@@ -166,20 +180,24 @@ class Zfs:
         The names are those of now: a dataset may have been renamed or promoted since it was seen,
         so a remembered name is asked for its guid, and only what is left costs a look at all.
         """
-        remembered = [self._names[guid] for guid in guids if guid in self._names]
-        found = await self.properties(remembered, ["guid"]) if remembered else {}
-        here = {row["guid"]: name for name, row in found.items()}
+        found = await self.properties(self.seen(guids).values(), ["guid"])
+        here = zfs_text.snapshots(found)
         if not here.keys() >= set(guids):
             forest = await self.everything()
             here = {one.guid: self.snapshot_name(one) for one in forest.snapshots()}
         return {guid: here[guid] for guid in guids if guid in here}
 
-    async def base_name(self, guid: Guid) -> str:
-        """The full name of a snapshot or, where that is gone, of its bookmark. Raises
-        SnapshotMissing."""
-        here = await self.locate_some([guid])
-        if guid in here:
-            return here[guid]
+    def seen(self, guids: Iterable[Guid]) -> dict[Guid, str]:
+        """The full names of those of these snapshots that this process has seen, as they were
+        then: for who is told where a name is stale, or asks for the guid."""
+        return {guid: self._names[guid] for guid in guids if guid in self._names}
+
+    def comes_to_stand(self, path: str, origin: str) -> None:
+        """A dataset is about to be made a clone of the snapshot of this full name."""
+        self._origins[self.name(path)] = origin
+
+    async def bookmark(self, guid: Guid) -> str:
+        """The full name of the bookmark of a snapshot that is gone. Raises SnapshotMissing."""
         for dataset in await self.everything():
             for mark in dataset.bookmarks:
                 if mark.guid == guid:
@@ -203,7 +221,7 @@ class Zfs:
     def _remember(self, snapshots: Iterator[Snapshot]) -> None:
         if len(self._names) > REMEMBERED_MAX:
             self._names.clear()
-            self._parents.clear()
+            self._origins.clear()
         for snapshot in snapshots:
             self._names[snapshot.guid] = self.snapshot_name(snapshot)
 

@@ -49,6 +49,8 @@ class ZfsReceiver:
         here = await self._zfs.find(path)
         arrived = _arrived(here, step)
         if arrived is not None and arrived.guid == step.snapshot:
+            if self._may_branch(step):  # and the attempt that made it was killed at its end
+                await self._unmark(path)
             return arrived
         start = await _start(blocks)
         head = stream_head(start)
@@ -56,7 +58,7 @@ class ZfsReceiver:
         async with contextlib.AsyncExitStack() as on_failure:
             on_failure.push_async_exit(partial(self._fail, step, path))
             if step.token is None:
-                await self._prepare(step, path, head)
+                await self._prepare(step, path, head, here)
             await self._feed(await self._argv(step, path), start, blocks)
             snapshot = await self._accept(step, path, head)
             on_failure.pop_all()
@@ -134,8 +136,7 @@ class ZfsReceiver:
             heir = max(clones, key=lambda one: (one.path == trunk, guids[one.origin or ""]))
             await self._zfs.do("promote", self._zfs.name(heir.path))
 
-    async def _prepare(self, step: Step, path: str, head: StreamHead) -> None:
-        here = await self._zfs.find(path)
+    async def _prepare(self, step: Step, path: str, head: StreamHead, here: Dataset | None) -> None:
         if step.into is not None:
             await self._prepare_extend(step, path, here)
             return
@@ -143,8 +144,15 @@ class ZfsReceiver:
             return  # a branch that an earlier attempt made
         if here is not None:
             await self._undo(step, path)
-        if step.base is not None and not head.clone and not self._features.branches:
+        if step.base is not None and not head.clone and self._may_branch(step):
             await self._make_branch(step.base, path)
+
+    def _may_branch(self, step: Step) -> bool:
+        """Whether a dataset may have to be made for the step, by clone and promote."""
+        return step.into is None and step.base is not None and not self._features.branches
+
+    async def _unmark(self, path: str) -> None:
+        await self._zfs.do("inherit", zfs_text.BRANCH_OF, self._zfs.name(path))
 
     async def _prepare_extend(self, step: Step, path: str, here: Dataset | None) -> None:
         head = here.head if here is not None else None
@@ -208,6 +216,9 @@ class ZfsReceiver:
             raise await self._zfs.told_apart(output)
 
     async def _accept(self, step: Step, path: str, head: StreamHead) -> Snapshot:
+        if step.into is None and step.base is not None:
+            for origin in self._zfs.seen([step.base]).values():
+                self._zfs.comes_to_stand(path, origin)
         dataset = await self._zfs.get(path)
         arrived = _arrived(dataset, step)
         guid = arrived.guid if arrived else None
@@ -222,10 +233,9 @@ class ZfsReceiver:
                 "the clone has another origin", planned=step.base, arrived=dataset.origin
             )
         await self._give(step, dataset)
-        if step.flags:
-            await self._zfs.do("set", f"{zfs_text.FLAGS}={step.flags}", self._zfs.name(path))
-        await self._know_head(path, arrived)
-        await self._zfs.do("inherit", zfs_text.BRANCH_OF, self._zfs.name(path))
+        await self._know_head(path, arrived, step.flags)
+        if self._may_branch(step) and not head.clone:
+            await self._unmark(path)
         return arrived
 
     def _allowed(self, step: Step) -> Settings:
@@ -259,8 +269,10 @@ class ZfsReceiver:
         # A receive that failed removes by itself what it has begun, and may be about to.
         await self._zfs.do("destroy", self._zfs.name(path), harmless=["dataset does not exist"])
 
-    async def _know_head(self, path: str, head: Snapshot) -> None:
-        await self._zfs.do("set", f"{zfs_text.HEAD}={head.guid}", self._zfs.name(path))
+    async def _know_head(self, path: str, head: Snapshot, flags: str = "") -> None:
+        # Only zfs-fuse takes but one property a command, and it has no flags.
+        came = [f"{zfs_text.FLAGS}={flags}"] if flags else []
+        await self._zfs.do("set", f"{zfs_text.HEAD}={head.guid}", *came, self._zfs.name(path))
 
 
 def _arrived(dataset: Dataset | None, step: Step) -> Snapshot | None:

@@ -37,12 +37,16 @@ class ZfsSender:
     async def _reckoned(self, step: Step) -> int:
         """zfs-fuse has no `send -n`: for an increment, what the snapshot refers to beyond its
         base, and what of the base it no longer has; exact where nothing lies between them."""
-        names = await self._zfs.locate([step.snapshot, *([step.base] if step.base else [])])
-        rows = await self._zfs.properties(names.values(), ["referenced", "used"])
-        referenced = int(rows[names[step.snapshot]]["referenced"])
+        guids = [step.snapshot, *([step.base] if step.base else [])]
+        keys = ["guid", "referenced", "used"]
+        rows = await self._zfs.properties(self._zfs.seen(guids).values(), keys)
+        if not zfs_text.snapshots(rows).keys() >= set(guids):
+            rows = await self._zfs.properties((await self._zfs.locate(guids)).values(), keys)
+        by_guid = {row["guid"]: row for row in rows.values()}
+        referenced = int(by_guid[step.snapshot]["referenced"])
         if step.base is None:
             return referenced
-        base = rows[names[step.base]]
+        base = by_guid[step.base]
         return max(0, referenced - int(base["referenced"])) + int(base["used"])
 
     async def send(self, step: Step) -> AsyncGenerator[bytes, None]:
@@ -69,10 +73,19 @@ class ZfsSender:
             await self._judged(step, step.token)
             return ["zfs", "send", "-t", step.token]
         try:
-            name = (await self._zfs.locate([step.snapshot]))[step.snapshot]
-            option = "-I" if step.run else "-i"
-            base = [option, await self._zfs.base_name(step.base)] if step.base else []
+            base, name = await self._names(step)
         except SnapshotMissing as error:
             raise SourceChanged("the source lost what is to be sent", **error.evidence) from error
         flags = [f"-{step.flags}"] if step.flags else []
-        return ["zfs", "send", *flags, *base, name]
+        option = "-I" if step.run else "-i"
+        return ["zfs", "send", *flags, *([option, base] if base else []), name]
+
+    async def _names(self, step: Step) -> tuple[str | None, str]:
+        """The full names of the base, or of its bookmark where it is gone, and of the snapshot."""
+        if step.base is None:
+            return None, (await self._zfs.locate([step.snapshot]))[step.snapshot]
+        here = await self._zfs.locate_some([step.snapshot, step.base])
+        if step.snapshot not in here:
+            raise SnapshotMissing("the snapshot is gone", guids=[step.snapshot])
+        base = here.get(step.base) or await self._zfs.bookmark(step.base)
+        return base, here[step.snapshot]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from transfer import command
+from transfer.at_once import at_once
 from transfer.errors import DatasetMissing, TransferError
-from transfer.model import Guid, Look, Snapshot
+from transfer.model import Dataset, Guid, Look, Snapshot
 from transfer.storage import zfs_text
 from transfer.storage.locks import locked
 from transfer.storage.zfs_command import Zfs
@@ -29,13 +28,19 @@ class ZfsTaker:
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         """As `Storage.snapshot`."""
         async with locked(self._lock_dir, path):
-            taken = await self._take(path, name)
+            taken, spare = await self._take(path, name)
             # Its name is true for as long as the lock is held: who renames takes it too.
-            await self._mark(taken)
-            await self._zfs.do(
-                "hold", tag, self._zfs.snapshot_name(taken), harmless=["tag already exists"]
-            )
+            await at_once(self._keep(taken, tag), self._drop(spare))
         return taken
+
+    async def _keep(self, snapshot: Snapshot, tag: str) -> None:
+        await self._mark(snapshot)
+        name = self._zfs.snapshot_name(snapshot)
+        await self._zfs.do("hold", tag, name, harmless=["tag already exists"])
+
+    async def _drop(self, spare: Snapshot | None) -> None:
+        if spare is not None:
+            await self._zfs.do("destroy", self._zfs.snapshot_name(spare))
 
     async def _mark(self, snapshot: Snapshot) -> None:
         """Makes its bookmark: once it is gone, whatever the reason, an increment can go from it."""
@@ -44,8 +49,9 @@ class ZfsTaker:
             mark = name.replace("@", "#")
             await self._zfs.do("bookmark", name, mark, harmless=["bookmark exists"])
 
-    async def _take(self, path: str, name: str) -> Snapshot:
-        """Takes the snapshot, or finds that the one before it has all there is."""
+    async def _take(self, path: str, name: str) -> tuple[Snapshot, Snapshot | None]:
+        """Takes the snapshot, and finds the one that has all there is: it, or the one before it,
+        for which it was taken to no purpose, and is to go."""
         await self._mounts.flush(path)
         full_name = f"{self._zfs.name(path)}@{name}"
         output = await self._zfs.ask("snapshot", full_name)
@@ -55,14 +61,13 @@ class ZfsTaker:
         at = next(at for at, one in enumerate(dataset.snapshots) if one.name == name)
         taken = dataset.snapshots[at]
         if output.status != 0 or at == 0:
-            return taken
+            return taken, None
         before = dataset.snapshots[at - 1]
         written = taken.written_bytes
         changed = written is not None and written > LITTLE_BYTES
         if changed or (written != 0 and not await self._unchanged(path, f"@{before.name}", name)):
-            return taken
-        await self._zfs.do("destroy", full_name)
-        return before
+            return taken, None
+        return before, taken
 
     async def unchanged(self, path: str, since: str, name: str) -> Guid | None:
         """As `Storage.unchanged`; three commands."""
@@ -96,21 +101,22 @@ class ZfsTaker:
             raise zfs_text.failure(output)
         return stream
 
-    async def settle(self, path: str, name: str, properties: Mapping[str, str]) -> Snapshot | None:
-        """As `Storage.settle`."""
+    async def settle(self, path: str, name: str) -> Dataset:
+        """As `Storage.settle`. Both commands wait for a transaction group, and are done after it:
+        `syncfs` alone secures nothing on zfs-fuse; after kill -9 of it a file was lost."""
         await self._mounts.flush(path)
         full_name = self._zfs.name(path)
-        taken = await self._zfs.ask("snapshot", f"{full_name}@{name}")
+        await at_once(
+            self._anew(f"{full_name}@{name}"),
+            self._zfs.do("set", f"{zfs_text.SETTLED}={name}", full_name),
+        )
+        return await self._zfs.get(path)
+
+    async def _anew(self, full_name: str) -> None:
+        taken = await self._zfs.ask("snapshot", full_name)
         if taken.status != 0:  # by an attempt before this one, and without what came since
-            await self._zfs.do("destroy", f"{full_name}@{name}", harmless=["could not find"])
-            await self._zfs.do("snapshot", f"{full_name}@{name}")
-        # Setting a property waits for its transaction group; `syncfs` alone secures nothing on
-        # zfs-fuse: after kill -9 of it a file was lost, after a set it was kept.
-        kept = {f"hoody:{key}": value for key, value in properties.items()}
-        for key, value in {zfs_text.SETTLED: name, **kept}.items():
-            await self._zfs.do("set", f"{key}={value}", full_name)
-        dataset = await self._zfs.get(path)
-        return next(one for one in dataset.snapshots if one.name == name)
+            await self._zfs.do("destroy", full_name, harmless=["could not find"])
+            await self._zfs.do("snapshot", full_name)
 
     async def written(self, path: str, name: str) -> bool:
         """As `Storage.written`."""
@@ -139,5 +145,6 @@ class ZfsTaker:
     async def look(self, path: str, name: str) -> Look:
         """As `Storage.look`."""
         async with locked(self._lock_dir, path):
-            found = await self._take(path, name)
+            found, spare = await self._take(path, name)
+            await self._drop(spare)
         return Look(True, found.guid) if found.name == name else Look(False)

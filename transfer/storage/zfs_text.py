@@ -71,25 +71,31 @@ def origins(found: Rows) -> set[str]:
     return named - {"-"} - found.keys()
 
 
-def parents(root: str, found: Rows) -> dict[str, str | None]:
-    """For each dataset among the rows its origin's dataset, by full names; None where it has
-    none under the root."""
+def snapshots(found: Rows) -> dict[Guid, str]:
+    """The full names of the snapshots among the rows."""
+    return {row["guid"]: name for name, row in found.items() if "@" in name}
+
+
+def standing(root: str, found: Rows) -> dict[str, str | None]:
+    """For each dataset among the rows its origin, by full names; None where it has none under
+    the root."""
     made: dict[str, str | None] = {}
     for name, row in found.items():
         if dataset_of(name) == name:
-            parent = row["origin"].partition("@")[0]
-            made[name] = parent if parent.startswith(root + "/") else None
+            origin = row["origin"]
+            made[name] = origin if origin.startswith(root + "/") else None
     return made
 
 
-def closure(names: Iterable[str], parents: Mapping[str, str | None]) -> set[str]:
-    """These datasets, their parents, and so on."""
+def closure(names: Iterable[str], origins: Mapping[str, str | None]) -> set[str]:
+    """These datasets, those of their origins, and so on."""
     reached: set[str] = set()
     for name in names:
         at: str | None = name
         while at is not None and at not in reached:
             reached.add(at)
-            at = parents.get(at)
+            origin = origins.get(at)
+            at = dataset_of(origin) if origin else None
     return reached
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from daemon.store.migrate import migrate
 from tests.contract.engine.stand_in import StandIn
 from tests.contract.engine.works import Works
 from tests.engine_world import World
+from transfer import command
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +80,29 @@ async def works(
 ) -> AsyncIterator[Works]:
     stand_in = StandIn(tmp_path, monkeypatch)
     yield Works(world, stand_in, stand_in.pool(2))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """The `zfs` commands from here on."""
+    found: list[Sequence[str]] = []
+    ran = command.run
+
+    async def run(argv: Sequence[str], **how: Any) -> command.Output:
+        if argv[0] == "zfs":
+            found.append(argv)
+        return await ran(argv, **how)
+
+    def noting(stream: Callable[..., Any]) -> Callable[..., Any]:
+        @contextlib.asynccontextmanager
+        async def streaming(argv: Sequence[str]) -> AsyncIterator[command.Child]:
+            found.append(argv)
+            async with stream(argv) as child:
+                yield child
+
+        return streaming
+
+    monkeypatch.setattr(command, "run", run)
+    for name in ("reading", "writing"):
+        monkeypatch.setattr(command, name, noting(getattr(command, name)))
+    return found

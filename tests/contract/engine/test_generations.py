@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from daemon.model import Container, Job, JobType, Status, new_id
 from daemon.states import Move
 from daemon.store import datasets, jobs
 from tests.engine_world import SEALING_KEY, World
-from transfer.errors import SourcePathInvalid, StorageError
+from transfer.errors import SourcePathInvalid, StorageError, VerifyMismatch
+from transfer.model import Dataset
+from transfer.storage.directory import DirectoryStorage
 
 
 async def run_until(world: World, job: Job, step: str) -> Context:
@@ -50,6 +53,22 @@ async def test_a_retry_goes_on_with_the_same_generation(world: World) -> None:
     await world.end(ctx.job, Move.REQUEUE)
     await world.carry_out(job)
     assert (await world.get(copy.id)).generation_id == begun
+
+
+async def test_a_generation_of_another_state_does_not_go_live(world: World) -> None:
+    """Whatever the storage has made of the order to clone."""
+
+    class Astray(DirectoryStorage):
+        async def settle(self, path: str, name: str) -> Dataset:
+            return replace(await super().settle(path, name), origin="1")
+
+    source = await world.create()
+    copy, job = await world.begin_copy(source)
+    at = world.there.config
+    astray = await Astray.open(at.storage.root, at.storage.mount_root, at.server.state_dir)
+    with pytest.raises(VerifyMismatch):
+        await ACTIONS[job.type].run(world.context(await world.claim(job), storage=astray))
+    assert (await world.get(copy.id)).generation_id is None
 
 
 async def test_a_retry_from_another_state_makes_another_generation(world: World) -> None:

@@ -3,15 +3,12 @@ whatever place, is not missed for it."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
 from daemon.model import Container
 from tests.engine_world import World
-from transfer import command
 from transfer.model import Guid
 
 pytestmark = pytest.mark.zfs
@@ -29,28 +26,6 @@ async def pair(zfs_world: World) -> tuple[Container, Container]:
     for place in zfs_world.places:
         await zfs_world.settle(place)
     return source, copy
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """The `zfs` commands from here on."""
-    found: list[Sequence[str]] = []
-    ran, read = command.run, command.reading
-
-    async def run(argv: Sequence[str], **how: Any) -> command.Output:
-        if argv[0] == "zfs":
-            found.append(argv)
-        return await ran(argv, **how)
-
-    @contextlib.asynccontextmanager
-    async def reading(argv: Sequence[str]) -> AsyncIterator[command.Child]:
-        found.append(argv)
-        async with read(argv) as child:
-            yield child
-
-    monkeypatch.setattr(command, "run", run)
-    monkeypatch.setattr(command, "reading", reading)
-    return found
 
 
 async def snapshots(world: World) -> list[set[Guid]]:

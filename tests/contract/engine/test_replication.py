@@ -13,17 +13,22 @@ from daemon.model import Container, UserSnapshot, new_id
 from daemon.states import Move
 from tests.engine_world import Link, World
 from transfer.errors import SnapshotMissing, SourceChanged
-from transfer.model import Guid
+from transfer.model import Forest, Guid
 from transfer.replicate import Outcome, Replication, Request
 from transfer.storage.base import Storage
 
 
 class Noting(Link):
-    """A source that notes each guid that is held on it."""
+    """A source that notes each guid that is held on it, and how often it is looked at."""
 
     def __init__(self, storage: Storage) -> None:
         super().__init__(storage)
         self.held: list[Guid] = []
+        self.looks = 0
+
+    async def lineage(self, guids: Sequence[Guid]) -> Forest:
+        self.looks += 1
+        return await self._storage.lineage(guids)
 
     async def hold(self, guids: Sequence[Guid], tag: str) -> None:
         self.held += guids
@@ -72,6 +77,7 @@ async def test_a_history_on_two_branches_comes_each_snapshot_once(
     assert shipped(outcome)[-3:] == [(two, one), (three, two), (four, one)]
     assert outcome.receipts[0].step.base is None
     assert len(link.held) == len(set(link.held)), "what is held is not held again"
+    assert link.looks == 1, "nobody else ships, so that the plan holds"
     assert set(link.held) >= {one, two, three, four}
     assert shipped(await ensure(world, source, [one, two, three, four])) == []
 

@@ -113,12 +113,27 @@ def test_what_may_be_counted_is_there_from_the_beginning(text: str) -> None:
     assert values(text, "hoody_build_info") == {(running_version(),): 1}
 
 
+def labels_asked(text: str) -> set[tuple[str, str]]:
+    """Each metric with each label by which it is chosen or named, but those of the scrape."""
+    return {
+        (re.sub("_(bucket|sum|count)$", "", name), label)
+        for name, chosen in re.findall(r"(hoody_\w+)\{([^}]*)\}", text)
+        for label in re.findall(r"(\w+)(?:=~|!~|!=|=)", chosen)
+        if label not in ("job", "instance")
+    }
+
+
+def has(name: str, label: str) -> bool:
+    return label in PROMISED[name][1]
+
+
 def test_the_dashboard_asks_only_for_what_is_there(tmp_path: Path) -> None:
     dashboard = json.loads((FILES / "hoody.dashboard.json").read_text())
     queries = [one["expr"] for panel in dashboard["panels"] for one in panel["targets"]]
     assert len(queries) >= len(PROMISED)
     asked = {name for query in queries for name in re.findall(r"hoody_\w+", query)}
     assert asked <= SERIES
+    assert all(has(*one) for query in queries for one in labels_asked(query))
     # Each metric is on it, one way or another.
     assert {re.sub("_bucket$", "", name) for name in asked} == PROMISED.keys()
     rules = [
@@ -133,6 +148,8 @@ def test_the_dashboard_asks_only_for_what_is_there(tmp_path: Path) -> None:
 def test_the_alerts_ask_only_for_what_is_there() -> None:
     text = (FILES / "hoody.rules.yml").read_text()
     assert set(re.findall(r"hoody_\w+", text)) <= SERIES
+    given = (FILES / "hoody.rules.test.yml").read_text()
+    assert all(has(*one) for one in labels_asked(text) | labels_asked(given))
     assert "6 rules found" in promtool("check", "rules", "hoody.rules.yml")
     promtool("check", "config", "prometheus.yml")
 

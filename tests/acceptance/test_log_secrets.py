@@ -218,6 +218,7 @@ def check_lines(cluster: Cluster) -> None:
     """Every line is JSON, and has the ids of what it is about."""
     asked: set[str] = set()
     begun: set[str] = set()
+    told: set[tuple[str, str]] = set()
     for daemon in cluster.daemons:
         lines = [json.loads(line) for line in daemon.log_path.read_text().splitlines()]
         for line in lines:
@@ -228,10 +229,12 @@ def check_lines(cluster: Cluster) -> None:
             if line["event"] == "answered":
                 assert {"request_id", "method", "path", "status"} <= line.keys(), line
         events = {(line["event"], line["level"]) for line in lines}
+        told |= events
         assert {("ready", "info"), ("child ended; starting it anew", "warning")} <= events
         asked |= {
             line["job_id"] for line in lines if line["event"] == "answered" and "job_id" in line
         }
         begun |= {line["job_id"] for line in lines if line["event"] == "job begins"}
+    assert {("job succeeded", "info"), ("job ended", "warning")} <= told  # that which failed
     assert begun
     assert begun <= asked  # so each job is found by its request, on whichever server

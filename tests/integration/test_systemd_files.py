@@ -160,18 +160,21 @@ def test_systemd_takes_the_unit(site: Site, tmp_path: Path, drop_in: bool) -> No
 
 def test_systemd_makes_the_user_and_the_directories(site: Site, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
-    for _ in range(2):
-        users = site.prefix / "lib/sysusers.d/hoodyd.conf"
+    users = site.prefix / "lib/sysusers.d/hoodyd.conf"
+    entries = site.prefix / "lib/tmpfiles.d/hoodyd.conf"
+    places = [tmp_path / "etc/hoody", tmp_path / "srv/hoody"]
+    for mode in (0o755, 0o700):
         done = ran(["systemd-sysusers", f"--root={tmp_path}", users])
         assert done.returncode == 0, done.stdout
-        entries = site.prefix / "lib/tmpfiles.d/hoodyd.conf"
-        done = ran(["systemd-tmpfiles", f"--root={tmp_path}", "--create", entries])
+        done = ran(["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--remove", entries])
         assert (done.returncode, done.stdout) == (0, "")
+        assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [mode, mode]
         # What its owner has changed stays so, at the next boot too.
-        (tmp_path / "srv/hoody").chmod(0o700)
+        for place in places:
+            place.chmod(0o700)
+            (place / "theirs").touch()
     assert (tmp_path / "etc/passwd").read_text().startswith("hoody:")
-    assert stat.S_IMODE((tmp_path / "etc/hoody").stat().st_mode) == 0o755
-    assert stat.S_IMODE((tmp_path / "srv/hoody").stat().st_mode) == 0o700
+    assert all((place / "theirs").exists() for place in places)
 
 
 def test_a_newer_version_and_the_end_leave_what_is_the_operators(site: Site) -> None:

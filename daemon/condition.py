@@ -22,8 +22,6 @@ class Condition:
     heard_at: float = field(default_factory=time.monotonic)
     keeper: Child | None = None
     mounted: asyncio.Event = field(default_factory=asyncio.Event)
-    serving: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the API listens."""
     listening: set[int] = field(default_factory=set)
     announced: bool = False
     """Whether the other servers know that this one is there: its first heartbeat was written."""

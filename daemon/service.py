@@ -173,7 +173,6 @@ class Service:
         """The API answers from the beginning, so that a long start can be watched; jobs begin
         when everything is mounted."""
         await self._listen(runner, self._config.listen)
-        self._condition.serving.set()
         await self._condition.mounted.wait()
         await self._pool.warm()
         await self._engine.run()
@@ -239,8 +238,7 @@ class Service:
 
     async def _say_ready(self) -> None:
         """Tells the log and the service manager once what readyz tells who asks, and keeps the
-        manager's watchdog quiet from then on."""
-        await self._condition.serving.wait()
+        manager's watchdog quiet from then on. The engine begins when the API listens."""
         await self._condition.all_well()
         await self._engine.begun.wait()
         log.info("ready")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import secrets
@@ -54,14 +55,28 @@ def key_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if "KEY---" not in line and line]
 
 
+def forms(secret: bytes) -> dict[str, str]:
+    """What bytes may look like in a line."""
+    text = secret.decode("latin-1")
+    return {
+        "text": text,
+        "JSON": json.dumps(text)[1:-1],
+        "repr": repr(secret)[2:-1],
+        "repr in JSON": json.dumps(repr(secret)[2:-1])[1:-1],
+        "hex": secret.hex(),
+        "base64": base64.b64encode(secret).decode().rstrip("="),
+        "base64 of addresses": base64.urlsafe_b64encode(secret).decode().rstrip("="),
+    }
+
+
 def planted(cluster: Cluster, token: str) -> dict[str, str]:
     """The secrets of the servers themselves, by what they are."""
     found = {"the database's password": PASSWORD, "the admin's token": token}
     config = load(str(cluster.daemons[0].config_path), {})
     secret = Path(config.auth.secret_file).read_bytes()
     sealing = Path(config.auth.sealing_key_file).read_bytes()
-    for what, data in (("the token secret", secret), ("the sealing key", sealing)):
-        found |= {f"{what}, text": data.decode("latin-1").strip(), f"{what}, hex": data.hex()}
+    for what, data in (("the token secret", secret.strip()), ("the sealing key", sealing)):
+        found |= {f"{what}, {form}": text for form, text in forms(data).items()}
     for daemon in cluster.daemons:
         key = load(str(daemon.config_path), {}).peer_key_file
         lines = key_lines(Path(key).read_text())
@@ -203,6 +218,7 @@ def check_lines(cluster: Cluster) -> None:
     """Every line is JSON, and has the ids of what it is about."""
     asked: set[str] = set()
     begun: set[str] = set()
+    told: set[tuple[str, str]] = set()
     for daemon in cluster.daemons:
         lines = [json.loads(line) for line in daemon.log_path.read_text().splitlines()]
         for line in lines:
@@ -213,10 +229,12 @@ def check_lines(cluster: Cluster) -> None:
             if line["event"] == "answered":
                 assert {"request_id", "method", "path", "status"} <= line.keys(), line
         events = {(line["event"], line["level"]) for line in lines}
+        told |= events
         assert {("ready", "info"), ("child ended; starting it anew", "warning")} <= events
         asked |= {
             line["job_id"] for line in lines if line["event"] == "answered" and "job_id" in line
         }
         begun |= {line["job_id"] for line in lines if line["event"] == "job begins"}
+    assert {("job succeeded", "info"), ("job ended", "warning")} <= told  # that which failed
     assert begun
     assert begun <= asked  # so each job is found by its request, on whichever server

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.parametrize("backend", ["dir"], indirect=True, scope="m
 
 HANG_SECONDS = 120
 STALL_SECONDS = 3
+LAST_BYTES = 64 << 10
 MOVED = "hoody_transfer_bytes_total"
 
 
@@ -107,5 +108,10 @@ async def test_a_stall_is_counted_on_both_sides(cluster: FreezingCluster) -> Non
             source = await source_on_a(cluster, "stalled")
             started = await api.start_copy(source, b.server_id)
             await until(lambda: min(Scrape(a).value(stalls), Scrape(b).value(stalls)) > 0)
-        await api.done(started.job_id)
+        job = await api.done(started.job_id)
+    assert job["attempt"] > 1
     assert Scrape(b)("hoody_jobs_total", type="copy") == {("succeeded",): 1}
+    # Each byte of both attempts once, as the job has counted them, but for a failure's last words.
+    moved = pytest.approx(job["progress"]["bytes_wire"], abs=LAST_BYTES)
+    assert Scrape(b).value(MOVED, direction="in", kind="wire") == moved
+    await until(lambda: Scrape(a).value(MOVED, direction="out", kind="wire") == moved)

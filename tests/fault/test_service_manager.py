@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Daemon
+from tests.acceptance.scraped import Scrape
 from tests.fault.boundaries import FreezingCluster, MakeCluster
 from tests.fault.disturbing import assert_same, halted, in_the_middle, source_on_a
 from tests.fault.hanging import SUFFIX
@@ -50,22 +51,27 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
 
 
 @pytest.fixture
-def daemon(cluster: FreezingCluster, listener: Listener) -> Iterator[Daemon]:
-    """Server b's, under the listener and well; afterwards as it was."""
+def stopped(cluster: FreezingCluster) -> Iterator[Daemon]:
+    """Server b's, which does not run; afterwards it does."""
     daemon = cluster.daemons[1]
     daemon.stop()
-    with watching(listener, PATIENCE_SECONDS):
-        daemon.launch()
-        assert listener.hear_until("WATCHDOG=1")[:2] == ["READY=1", "STATUS=ready"]
     yield daemon
     daemon.kill()
     daemon.config_path.with_suffix(SUFFIX).unlink(missing_ok=True)
     daemon.start()
 
 
-def test_ready_is_said_when_it_listens(cluster: FreezingCluster, listener: Listener) -> None:
-    daemon = cluster.daemons[1]
-    daemon.stop()
+@pytest.fixture
+def daemon(stopped: Daemon, listener: Listener) -> Daemon:
+    """Server b's, under the listener and well."""
+    with watching(listener, PATIENCE_SECONDS):
+        stopped.launch()
+        assert listener.hear_until("WATCHDOG=1")[:2] == ["READY=1", "STATUS=ready"]
+    return stopped
+
+
+def test_ready_is_said_when_it_listens(stopped: Daemon, listener: Listener) -> None:
+    daemon = stopped
     with watching(listener, PATIENCE_SECONDS):
         daemon.launch()
         assert listener.hear() == ["READY=1", "STATUS=ready"]
@@ -79,7 +85,15 @@ def test_ready_is_said_when_it_listens(cluster: FreezingCluster, listener: Liste
     heard = listener.rest()
     assert heard[-2:] == ["STOPPING=1", "STATUS=stopping; jobs go on at the next start"]
     assert set(heard[:-2]) <= {"WATCHDOG=1"}
-    daemon.start()
+
+
+def test_ready_is_not_said_while_no_job_would_be_done(stopped: Daemon, listener: Listener) -> None:
+    """Though all that readyz looks at is well."""
+    stopped.config_path.with_suffix(SUFFIX).touch()
+    with watching(listener, PATIENCE_SECONDS):
+        stopped.start()
+    with pytest.raises(TimeoutError):
+        listener.hear(PATIENCE_SECONDS)
 
 
 def test_a_blocked_loop_does_not_ping(daemon: Daemon, listener: Listener) -> None:
@@ -109,6 +123,7 @@ def test_a_peer_listener_that_hangs_is_not_pinged_for(daemon: Daemon, listener: 
         exporter.suspend()
     said = listener.out_of_patience(PATIENCE_SECONDS)
     assert set(said) == {"STATUS=no answer from peer listener"}
+    assert Scrape(daemon).value("hoody_build_info") == 1  # who scrapes waits for no child
     for exporter in exporters:
         exporter.resume()
     assert listener.hear_until("WATCHDOG=1")[-2:] == ["WATCHDOG=1", "STATUS=ready"]

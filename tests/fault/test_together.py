@@ -158,13 +158,18 @@ async def _lost(api: Api, job_id: str) -> None:
     assert (job["state"], job["error"]["code"]) == ("failed", "SERVER_LOST")
 
 
-def _failed_copies(cluster: FreezingCluster) -> float:
-    labels = {"type": "copy", "outcome": "failed"}
-    return Scrape(cluster.daemons[0]).value("hoody_jobs_total", **labels)
+async def _counted(cluster: FreezingCluster, **labels: str) -> None:
+    """Its own server cannot count a job that it has lost: who ended it does, once."""
+
+    def count() -> float:
+        return Scrape(cluster.daemons[0]).value("hoody_jobs_total", **labels)
+
+    assert await until(lambda: asyncio.to_thread(count), lambda count: count > 0) == 1
 
 
 async def test_a_lost_server(anxious: FreezingCluster) -> None:
-    """A live one fails its jobs, but for a delete. When it is back, what they left goes."""
+    """A live one fails its jobs, but for a delete, and ends those that are cancelled. When it is
+    back, what they left goes."""
     there = anxious.daemons[1]
     source = await source_on_a(anxious, "lost", TREE_BYTES)
     async with anxious.api() as api:
@@ -174,10 +179,13 @@ async def test_a_lost_server(anxious: FreezingCluster) -> None:
             started = await api.start_copy(other, there.server_id)
             await in_the_middle(api, started.job_id)
             there.kill()
+        unwanted = await api.start_sync(doomed)
+        await api.call("POST", f"/jobs/{unwanted.job_id}/cancel")  # before its silence is noticed
+        assert (await api.wait(unwanted.job_id))["state"] == "cancelled"
+        await _counted(anxious, type="sync", outcome="cancelled")
         deleting = asyncio.create_task(api.delete(doomed))
         await _lost(api, started.job_id)
-        # Its own server cannot count it: who failed it does.
-        await until(lambda: asyncio.to_thread(_failed_copies, anxious), lambda count: count > 0)
+        await _counted(anxious, type="copy", outcome="failed")
         found = await api.container(started.container_id)
         assert (found["status"], "SERVER_LOST" in found["status_reason"]) == ("error", True)
         (waiting,) = await api.jobs(doomed, "delete")

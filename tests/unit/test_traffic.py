@@ -70,6 +70,10 @@ def test_only_what_is_new_is_told() -> None:
     (news,) = child.tell(ended=True)
     told = {"direction": "in", "moved": {"full": [1, 0], "none": [0, 7]}, "stalls": 1}
     assert news == {"traffic": {**told, "streaming": 0, "remaining": 0}}
+    meter.logical_bytes += 1
+    (news,) = child.tell(ended=True)
+    told = {"direction": "in", "moved": {"full": [1, 0]}, "stalls": 0}
+    assert news == {"traffic": {**told, "streaming": 0, "remaining": 0}}
 
 
 def test_before_there_is_a_link_there_is_nothing_to_tell() -> None:
@@ -89,6 +93,7 @@ def test_what_children_tell_is_added_up_and_what_they_are_about_goes_with_them()
     children = {"job 1": Child(), "job 2": Child(), "exporter 0": Child("out")}
     for name, child in children.items():
         child.traffic.meter(request).received_bytes += 10
+        child.traffic.meter(request).logical_bytes += 30
         child.traffic.stalls += 1
         child.remaining_bytes = 50 if child is not children["exporter 0"] else 0
         with child.traffic.underway(request):
@@ -97,6 +102,8 @@ def test_what_children_tell_is_added_up_and_what_they_are_about_goes_with_them()
     moved = {"strategy": "incremental", "kind": "wire"}
     assert value("hoody_transfer_bytes_total", direction="in", **moved) == 20
     assert value("hoody_transfer_bytes_total", direction="out", **moved) == 10
+    unpacked = {"strategy": "incremental", "kind": "logical"}
+    assert value("hoody_transfer_bytes_total", direction="in", **unpacked) == 60
     assert value("hoody_transfer_stalls_total") == 3
     assert value("hoody_transfers_active", direction="in") == 2
     assert value("hoody_transfers_active", direction="out") == 1

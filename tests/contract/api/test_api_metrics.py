@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from datetime import timedelta
 from itertools import product
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
 
 from daemon.api.app import make_app, make_metrics_app
+from daemon.metrics import running_version
 from daemon.model import JobState, JobType, now
 from daemon.store import containers, jobs, looks, servers
 from tests.contract.api.api_world import Api, make_server
@@ -108,6 +110,21 @@ def test_what_may_be_counted_is_there_from_the_beginning(text: str) -> None:
     assert values(text, "hoody_transfer_bytes_total").keys() == set(moved)
     now_states = product(("queued", "running"), JobType)
     assert values(text, "hoody_jobs").keys() == set(now_states)
+    assert values(text, "hoody_build_info") == {(running_version(),): 1}
+
+
+def labels_asked(text: str) -> set[tuple[str, str]]:
+    """Each metric with each label by which it is chosen or named, but those of the scrape."""
+    return {
+        (re.sub("_(bucket|sum|count)$", "", name), label)
+        for name, chosen in re.findall(r"(hoody_\w+)\{([^}]*)\}", text)
+        for label in re.findall(r"(\w+)(?:=~|!~|!=|=)", chosen)
+        if label not in ("job", "instance")
+    }
+
+
+def has(name: str, label: str) -> bool:
+    return label in PROMISED[name][1]
 
 
 def test_the_dashboard_asks_only_for_what_is_there(tmp_path: Path) -> None:
@@ -116,6 +133,7 @@ def test_the_dashboard_asks_only_for_what_is_there(tmp_path: Path) -> None:
     assert len(queries) >= len(PROMISED)
     asked = {name for query in queries for name in re.findall(r"hoody_\w+", query)}
     assert asked <= SERIES
+    assert all(has(*one) for query in queries for one in labels_asked(query))
     # Each metric is on it, one way or another.
     assert {re.sub("_bucket$", "", name) for name in asked} == PROMISED.keys()
     rules = [
@@ -130,6 +148,8 @@ def test_the_dashboard_asks_only_for_what_is_there(tmp_path: Path) -> None:
 def test_the_alerts_ask_only_for_what_is_there() -> None:
     text = (FILES / "hoody.rules.yml").read_text()
     assert set(re.findall(r"hoody_\w+", text)) <= SERIES
+    given = (FILES / "hoody.rules.test.yml").read_text()
+    assert all(has(*one) for one in labels_asked(text) | labels_asked(given))
     assert "6 rules found" in promtool("check", "rules", "hoody.rules.yml")
     promtool("check", "config", "prometheus.yml")
 
@@ -141,16 +161,17 @@ def test_the_alerts_come_when_they_must_and_at_no_other_time() -> None:
 async def test_jobs_and_the_oldest_in_the_queue(api: Api) -> None:
     world = api.world
     assert values(await scrape(api), "hoody_job_queue_oldest_seconds") == {(): 0}
-    for number in range(3):
+    for number, job_type in enumerate((JobType.COPY, JobType.COPY, JobType.STOP)):
         at = now() - timedelta(hours=number)
-        await world.job(await world.container(f"c{number}"), JobType.COPY, created_at=at)
-    await world.job(await world.container("running"), state=JobState.RUNNING)
+        await world.job(await world.container(f"c{number}"), job_type, created_at=at)
+    at = now() - timedelta(hours=9)
+    await world.job(await world.container("running"), state=JobState.RUNNING, created_at=at)
     await world.job(await world.container("ended"), state=JobState.FAILED)
     elsewhere = await world.container("elsewhere", server_id=world.there.id)
     await world.job(elsewhere, created_at=now() - timedelta(days=1))
     text = await scrape(api)
     found = {key: value for key, value in values(text, "hoody_jobs").items() if value}
-    assert found == {("queued", "copy"): 3, ("running", "sync"): 1}
+    assert found == {("queued", "copy"): 2, ("queued", "stop"): 1, ("running", "sync"): 1}
     (age,) = values(text, "hoody_job_queue_oldest_seconds").values()
     assert 7200 <= age < 7260
 
@@ -227,6 +248,17 @@ async def test_a_job_that_the_api_ends_is_counted(api: Api) -> None:
     assert ended is not None and ended.state is JobState.CANCELLED
     counted = values(await scrape(api), "hoody_jobs_total")
     assert {key: value for key, value in counted.items() if value} == {("cancelled", "sync"): 1}
+
+
+async def test_requests_take_seconds(api: Api) -> None:
+    """Of which a client sees no fewer than the server."""
+    began = time.monotonic()
+    await api.get("/projects")
+    spent = time.monotonic() - began
+    route = ("/api/v1/projects",)
+    text = await scrape(api)
+    assert 0 < values(text, "hoody_http_request_duration_seconds_sum")[route] <= spent
+    assert values(text, "hoody_http_request_duration_seconds_count")[route] == 1
 
 
 async def test_an_address_of_its_own(api: Api) -> None:

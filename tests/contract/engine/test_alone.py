@@ -16,7 +16,7 @@ from daemon import locks, sweep
 from daemon.actions import ACTIONS
 from daemon.condition import Condition
 from daemon.engine import CANCELLED
-from daemon.errors import CatalogueError, StartError
+from daemon.errors import CatalogueError, StartError, StartLater
 from daemon.model import Job, JobState, JobType, Status, new_id, now
 from daemon.states import Move
 from daemon.store import containers, events, jobs, servers
@@ -51,7 +51,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 def test_one_daemon_at_a_time_has_the_state_directory(tmp_path: Path) -> None:
     first = locks.take_daemon_lock(str(tmp_path))
-    with pytest.raises(StartError, match=r"server\.state_dir: another daemon"):
+    with pytest.raises(StartLater, match=r"server\.state_dir: another daemon"):
         locks.take_daemon_lock(str(tmp_path))
     os.close(first)
     os.close(locks.take_daemon_lock(str(tmp_path)))
@@ -66,7 +66,7 @@ async def test_the_daemons_lock_dies_with_it(tmp_path: Path) -> None:
         "time.sleep(600)\n"
     )
     other = await holder(code, str(tmp_path))
-    with pytest.raises(StartError):
+    with pytest.raises(StartLater):
         locks.take_daemon_lock(str(tmp_path))
     await end(other)
     os.close(locks.take_daemon_lock(str(tmp_path)))
@@ -88,7 +88,7 @@ async def test_a_child_that_hangs_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(locks, "WORKERS_GONE_SECONDS", 0.1)
     child = locks.share_children_lock(str(tmp_path))
-    with pytest.raises(StartError, match="does not end"):
+    with pytest.raises(StartLater, match="does not end"):
         await locks.wait_for_children(str(tmp_path))
     os.close(child)
 
@@ -114,7 +114,7 @@ async def address(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 async def test_a_server_id_runs_once(address: str) -> None:
     ours, other = new_id(), new_id()
     async with sole(address, ours):
-        with pytest.raises(StartError, match=f"another daemon runs as server {ours}"):
+        with pytest.raises(StartLater, match=f"another daemon runs as server {ours}"):
             async with sole(address, ours):
                 pytest.fail("two of them run")
         async with sole(address, other):
@@ -135,7 +135,7 @@ async def test_a_server_id_is_free_when_its_daemon_was_killed(address: str) -> N
     )
     ours = new_id()
     other = await holder(code, address, ours)
-    with pytest.raises(StartError):
+    with pytest.raises(StartLater):
         async with sole(address, ours):
             pytest.fail("two of them run")
     await end(other)

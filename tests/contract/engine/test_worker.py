@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from daemon import worker
 from daemon.errors import CatalogueError, JobError, LeaseLost
@@ -135,6 +137,18 @@ async def test_a_fault_of_ours_is_an_internal_error(world: World) -> None:
     error = answer["error"]
     assert isinstance(error, dict)
     assert (error["code"], error["message"]) == ("INTERNAL_ERROR", "KeyError: 'source_path'")
+
+
+async def test_a_fault_of_ours_is_logged_with_the_ids_of_its_job(
+    world: World, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    job = await create(world)
+    with capture_logs(processors=[merge_contextvars]) as said:
+        await worker._answer(means(world), job.id)
+    assert json.loads(capfdbinary.readouterr().out)["error"]["code"] == "INTERNAL_ERROR"
+    (line,) = said
+    assert line["log_level"] == "error"
+    assert (line["job_id"], line["container_id"]) == (job.id, job.container_id)
 
 
 async def test_an_attempt_that_is_no_longer_ours_says_only_that(world: World) -> None:

@@ -237,23 +237,6 @@ async def test_a_hold_follows_a_retired_dataset(storage: Storage, tree: Path) ->
     assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 1
 
 
-async def test_a_release_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
-    path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
-    snapshot = await storage.snapshot(path, new_name(), TAG)
-    await storage.retire(path, mirror)
-    await storage.release([snapshot.guid], TAG)
-    assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 0
-
-
-async def test_a_clone_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
-    path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
-    snapshot = await storage.snapshot(path, new_name(), TAG)
-    await storage.retire(path, mirror)
-    clone = f"containers/{new_id()}/{new_id()}"
-    await storage.clone(snapshot.guid, clone)
-    assert (await storage.inspect([clone])).datasets[clone].origin == snapshot.guid
-
-
 async def test_clones_are_independent(storage: Storage, tree: Path) -> None:
     one = await live(storage, tree)
     snapshot = await storage.snapshot(one, new_name(), TAG)

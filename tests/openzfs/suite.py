@@ -43,7 +43,7 @@ _FIRST: tuple[tuple[str, ...], ...] = (
     (f"{_CONTRACT}/test_storage_promote.py", f"{_CONTRACT}/test_storage_look.py"),
 )
 _REST = f"{_CONTRACT}/test_storage*.py"
-_OF_FUSE = frozenset(f"{_CONTRACT}/test_storage_zfs_{what}.py" for what in ("mounting", "wedged"))
+_OF_FUSE = frozenset({f"{_CONTRACT}/test_storage_zfs_mounting.py"})
 _REST_PIECES = 2
 
 

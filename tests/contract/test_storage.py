@@ -228,30 +228,21 @@ async def test_a_hold_keeps_a_snapshot(storage: Storage, tree: Path) -> None:
     await storage.release([snapshot.guid], TAG)
 
 
-async def test_a_hold_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
-    path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
-    snapshot = await storage.snapshot(path, new_name(), TAG)
-    await storage.retire(path, mirror)
-    await storage.hold([snapshot.guid], f"hoody-{new_id()}")
-    await storage.release([snapshot.guid], TAG)
-    assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 1
-
-
-async def test_a_release_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
-    path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
-    snapshot = await storage.snapshot(path, new_name(), TAG)
-    await storage.retire(path, mirror)
-    await storage.release([snapshot.guid], TAG)
-    assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == 0
-
-
-async def test_a_clone_follows_a_retired_dataset(storage: Storage, tree: Path) -> None:
+@pytest.mark.parametrize(("deed", "holds"), [("hold", 2), ("release", 0), ("clone", 1)])
+async def test_deeds_follow_a_retired_dataset(
+    storage: Storage, tree: Path, deed: str, holds: int
+) -> None:
     path, mirror = await live(storage, tree), f"mirrors/{new_id()}"
     snapshot = await storage.snapshot(path, new_name(), TAG)
     await storage.retire(path, mirror)
     clone = f"containers/{new_id()}/{new_id()}"
-    await storage.clone(snapshot.guid, clone)
-    assert (await storage.inspect([clone])).datasets[clone].origin == snapshot.guid
+    if deed == "clone":
+        await storage.clone(snapshot.guid, clone)
+        assert (await storage.inspect([clone])).datasets[clone].origin == snapshot.guid
+    else:
+        verb = storage.hold if deed == "hold" else storage.release
+        await verb([snapshot.guid], f"hoody-{new_id()}" if deed == "hold" else TAG)
+    assert (await storage.inspect([mirror])).datasets[mirror].snapshots[0].holds == holds
 
 
 async def test_clones_are_independent(storage: Storage, tree: Path) -> None:

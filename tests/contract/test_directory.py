@@ -6,7 +6,7 @@ import dataclasses
 import mmap
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from transfer.errors import (
     SourcePathInvalid,
     StorageError,
 )
-from transfer.model import StepKind
+from transfer.model import Guid, StepKind
 from transfer.tree.node import decode, node_digest
 
 
@@ -168,3 +168,22 @@ async def test_decoded_nodes_are_those_of_the_tree(pair: Pair) -> None:
     assert node_digest(root[0]) == await pair.source.tree_root(guid)
     names = {entry.name for entry in decode(root[0]).entries}
     assert names == {os.fsencode(name) for name in os.listdir(pair.live)}
+
+
+async def test_a_snapshot_that_goes_as_it_is_found_is_taken_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look that finds the newest one good and its hold, somebody destroys it."""
+    first = await pair.snapshot()
+    await pair.source.release([first.guid], "test")
+    hold, gone = pair.source.hold, [first.guid]
+
+    async def late(guids: Sequence[Guid], tag: str) -> None:
+        for guid in guids:
+            if guid in gone:
+                await pair.source.destroy_snapshot(LIVE, gone.pop())
+        await hold(guids, tag)
+
+    monkeypatch.setattr(pair.source, "hold", late)
+    assert (await pair.snapshot()).guid != first.guid
+    assert gone == []

@@ -40,6 +40,8 @@ from transfer.storage.locks import locked
 from transfer.tree.apply import Base, build_from
 from transfer.tree.source import OnBytes, TreeSource
 
+TAKES_MAX = 3  # of a snapshot that may be destroyed before it is held
+
 
 class DirectoryStorage:
     """Implements `Storage`. What is long (a snapshot, a clone, an apply) runs under the dataset's
@@ -73,18 +75,20 @@ class DirectoryStorage:
     async def snapshot(self, path: str, name: str, tag: str) -> Snapshot:
         """A held snapshot of the live tree; see `Source.snapshot`."""
         async with self._working(path):
-            found = await blocking(self._layout.located, path, name)
-            if found is None:
-                reflinks = self._traits.reflink
-                found = await blocking(
-                    directory_freeze.freeze, self._layout, path, name, reflinks=reflinks
-                )
-            try:
-                await self.hold([found.record.guid], tag)
-            except SnapshotMissing as error:
-                # The newest one, which still is the live tree's state, was just destroyed.
-                raise SourceChanged("the snapshot was destroyed meanwhile", path=path) from error
-        return await self._as_snapshot(found)
+            for _ in range(TAKES_MAX):
+                found = await self._take(path, name)
+                # The newest one, which still is the live tree's state, may just be destroyed.
+                with contextlib.suppress(SnapshotMissing):
+                    await self.hold([found.record.guid], tag)
+                    return await self._as_snapshot(found)
+        raise SourceChanged("the snapshot was destroyed, again and again", path=path)
+
+    async def _take(self, path: str, name: str) -> Located:
+        found = await blocking(self._layout.located, path, name)
+        if found is not None:
+            return found
+        reflinks = self._traits.reflink
+        return await blocking(directory_freeze.freeze, self._layout, path, name, reflinks=reflinks)
 
     async def unchanged(self, path: str, since: str, name: str) -> Guid | None:
         """Nothing: to tell it, the whole tree has to be read, as `snapshot` does."""

@@ -85,7 +85,8 @@ class Encoder:
         return self._writer.frame(FrameType.DATA, payload, flags)
 
     def sent(self, seconds: float) -> None:
-        """A frame took so long to send: what `auto` goes by."""
+        """A frame took so long to send: what `auto` goes by. May be called while `feed` runs in a
+        thread: `auto` then misjudges a block at most, and the compressor that runs stays."""
         if self._effort is None or self._misses:
             return
         self._effort.sent(seconds)

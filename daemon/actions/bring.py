@@ -138,10 +138,11 @@ async def put_live(ctx: Context, container: Container, source: Container, come: 
     await ctx.step("verify")
     began = time.monotonic()
     generation = await generations.make(ctx, container, come.anchor.guid)
+    verified_seconds = ctx.watch.seconds["verify"]
 
     async def commit(tx: Tx, downtime_seconds: float) -> Json:
         await taken(tx, ctx, container, source, come)
-        ctx.watch.seconds["switch"] = round(time.monotonic() - began, 6)
+        ctx.watch.seconds["switch"] = round(time.monotonic() - began - verified_seconds, 6)
         return result(ctx, come, downtime_seconds)
 
     await generations.switch(ctx, container, generation, commit)

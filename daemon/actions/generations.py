@@ -59,9 +59,11 @@ async def make(ctx: Context, container: Container, guid: Guid) -> Generation:
     await asyncio.to_thread(put_identity, rootfs, _identity(ctx, container, key))
     await ctx.remember(unfinished=None)
     name = snapshot_name(generation_id)
-    dataset = await ctx.storage.settle(path, name)
-    if dataset.origin != guid:
-        raise VerifyMismatch("a generation of another state", planned=guid, made_of=dataset.origin)
+    async with ctx.watch.lap("verify"):  # it is on the disk, and made of what was planned
+        dataset = await ctx.storage.settle(path, name)
+        if dataset.origin != guid:
+            made_of = dataset.origin
+            raise VerifyMismatch("a generation of another state", planned=guid, made_of=made_of)
     settled_guid = next((one.guid for one in dataset.snapshots if one.name == name), None)
     return Generation(generation_id, dataset, rootfs, guid, settled_guid, key)
 

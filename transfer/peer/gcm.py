@@ -1,6 +1,5 @@
-"""AES-GCM for asyncssh (2.24), which makes a new cipher object for each packet and copies the
-packet seven times: here the object is made once for each key, and the packet copied as often as
-asyncssh's interface asks for."""
+"""AES-GCM for asyncssh. Its own (2.24, `crypto/cipher.py`) makes a cipher object for each packet,
+and puts the packet together from pieces again and again; here the object is made once a key."""
 
 from __future__ import annotations
 
@@ -10,7 +9,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _NAMES = {"aes128-gcm@openssh.com": "aes128-gcm", "aes256-gcm@openssh.com": "aes256-gcm"}
 _COUNTER = 1 << 64
-_HEADER_BYTES = 4  # the packet's length: signed, not encrypted
 
 
 class QuickGcm(GCMEncryption):

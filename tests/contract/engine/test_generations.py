@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -22,6 +25,8 @@ from tests.engine_world import SEALING_KEY, World
 from transfer.errors import SourcePathInvalid, StorageError, VerifyMismatch
 from transfer.model import Dataset
 from transfer.storage.directory import DirectoryStorage
+
+SLOW_SECONDS = 0.5
 
 
 async def run_until(world: World, job: Job, step: str) -> Context:
@@ -334,3 +339,25 @@ async def test_a_source_path_that_turned_bad_fails_for_good(world: World) -> Non
     after = await world.get(made.id)
     assert (after.status, after.status_reason) == (Status.ERROR, "FAULT: it failed")
     assert await world.paths(world.here) == []
+
+
+async def test_each_stage_of_a_sync_is_timed_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await world.create("prod")
+    copied = await world.copy(source)
+    (await world.live(source) / "file").write_text("later")
+    settle = DirectoryStorage.settle
+
+    async def slowly(storage: DirectoryStorage, path: str, name: str) -> Dataset:
+        await asyncio.sleep(SLOW_SECONDS)
+        return await settle(storage, path, name)
+
+    monkeypatch.setattr(DirectoryStorage, "settle", slowly)
+    began = time.monotonic()
+    seconds = cast("dict[str, float]", (await world.sync(copied))["seconds"])
+    whole = time.monotonic() - began
+    assert list(seconds) == ["plan", "snapshot", "transfer", "verify", "switch"]
+    assert all(taken > 0 for taken in seconds.values()), seconds
+    assert seconds["verify"] >= SLOW_SECONDS
+    assert sum(seconds.values()) < whole

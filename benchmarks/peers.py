@@ -18,7 +18,7 @@ from benchmarks.world import STORAGE_ROLE, running, scratch, wire_bytes
 CHANGED_SHARE = 0.01
 FULL, INCREMENT, NO_CHANGE = "full copy", "increment of 1 %", "no change"
 OPERATIONS = (FULL, INCREMENT, NO_CHANGE)
-POOL_COPIES = 24  # of a tree: every round's full copies on one side
+POOL_COPIES = 60  # of a tree: all full copies of all tools and kinds, and their increments
 
 
 @dataclass(frozen=True, slots=True)

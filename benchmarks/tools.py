@@ -1,7 +1,8 @@
 """The tools that are compared: each brings a tree to the other side, and then what has changed.
 
-All work on the same data, changed in the same way. What is to be undone before a tool's next full
-copy is undone where nobody measures.
+All work on the same data, changed in the same way. A tool's next full copy goes to a new place, so
+that none writes into room that it has just been given back, which is in the memory still. What
+is to be undone before is undone where nobody measures.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Tool(Protocol):
         ...
 
     async def begin(self) -> str:
-        """Undoes what earlier rounds have brought over; the directory to change."""
+        """Makes ready for a full copy to a new place; the directory to change."""
         ...
 
     async def full(self) -> Metered:
@@ -139,7 +140,8 @@ class ZfsPeer:
         self.sshd = sshd
         self.world = world
         self.program = Program()
-        self.source = self.target = self._mounted = ""
+        self.source = self.target = self._to = self._mounted = ""
+        self._targets = 0
 
     @property
     def roots(self) -> list[int]:
@@ -149,15 +151,14 @@ class ZfsPeer:
     async def prepare(self, place: Place) -> None:
         here, there = (member.storage_root for member in self.world.servers.members)
         name = f"peer-{self.name}-{place.kind}"
-        self.source, self.target = f"{_pool(here)}/{name}", f"{_pool(there)}/{name}"
+        self.source, self._to = f"{_pool(here)}/{name}", f"{_pool(there)}/{name}"
         self._mounted = os.path.join(self.world.servers.directory, name)
         await run("zfs", "create", "-o", f"mountpoint={self._mounted}", self.source)
         await asyncio.to_thread(data.copy_tree, place.tree, self._mounted)
 
     async def begin(self) -> str:
-        datasets = await run("zfs", "list", "-H", "-o", "name")
-        if self.target in datasets.splitlines():
-            await run("zfs", "destroy", "-r", self.target)
+        self._targets += 1
+        self.target = f"{self._to}-{self._targets}"
         for name in (await run("zfs", "list", "-H", "-t", "snapshot", "-o", "name")).splitlines():
             if name.startswith(f"{self.source}@"):
                 await run("zfs", "destroy", name)

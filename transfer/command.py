@@ -144,6 +144,7 @@ class Child:
         self._writes = writes
         self._stderr = asyncio.create_task(_read_tail(process))
         self._pending: asyncio.Task[Any] | None = None
+        self._room = memoryview(b"")  # what is read goes there first, block after block
 
     @property
     def pid(self) -> int:
@@ -152,7 +153,9 @@ class Child:
 
     async def read(self) -> bytes:
         """What the child wrote, at most 1 MiB; b"" at its end. Raises TransferStalled."""
-        return await self._in_thread(lambda: _read_block(self._stream))
+        if not self._room:
+            self._room = memoryview(bytearray(BLOCK_BYTES))
+        return await self._in_thread(lambda: _read_block(self._stream, self._room))
 
     async def write(self, block: bytes) -> None:
         """Hands the whole block over. Raises ConnectionError where nobody reads it any more,
@@ -378,16 +381,16 @@ def _hung_up(connection: int, milliseconds: int) -> bool:
     return bool(poll.poll(milliseconds))
 
 
-def _read_block(pipe: int) -> bytes:
-    block = bytearray()
+def _read_block(pipe: int, room: memoryview) -> bytes:
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
-    while len(block) < BLOCK_BYTES:
-        more = os.read(pipe, BLOCK_BYTES - len(block))
-        block += more
+    filled = 0
+    while filled < len(room):
+        more = os.readv(pipe, [room[filled:]])
+        filled += more
         if not more or not poll.poll(GATHER_MILLISECONDS):
             break
-    return bytes(block)
+    return bytes(room[:filled])
 
 
 def _write_block(pipe: int, block: bytes) -> None:

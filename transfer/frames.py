@@ -68,11 +68,7 @@ class FrameWriter:
             raise ValueError(f"a payload of {len(payload)} bytes is beyond {PAYLOAD_BYTES_MAX}")
         fields = _FIELDS.pack(kind, flags, 0, len(payload), self._sequence)
         self._sequence += 1
-        # One buffer for the digest and the wire: the payload is copied once.
-        framed = bytearray(fields + bytes(_DIGEST.size))
-        framed += payload
-        _DIGEST.pack_into(framed, _FIELDS.size, _digest(fields, payload))
-        return bytes(framed)
+        return b"".join((fields, _DIGEST.pack(_digest(fields, payload)), payload))
 
 
 class FrameReader:

@@ -24,7 +24,7 @@ AHEAD = 2
 PIECE_BYTES = 128 << 10  # what goes to a sink at once: an ssh packet
 
 T = TypeVar("T")
-Sink = Callable[[bytes], Awaitable[None]]
+Sink = Callable[[bytes | memoryview], Awaitable[None]]
 
 
 class TokenBucket:
@@ -67,8 +67,9 @@ class Outlet:
     async def send(self, frame: bytes) -> None:
         """Sends one frame. Raises TransferStalled and what the sink raises."""
         size = min((bucket.piece_bytes for bucket in self.buckets), default=PIECE_BYTES)
+        whole = memoryview(frame)
         for at in range(0, len(frame), size):
-            piece = frame[at : at + size]
+            piece = whole[at : at + size]
             delay = max((bucket.take(len(piece)) for bucket in self.buckets), default=0.0)
             if delay:
                 await asyncio.sleep(delay)

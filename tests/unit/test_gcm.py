@@ -14,7 +14,8 @@ from transfer.peer import gcm, link
 Make = Callable[[bytes], Encryption]
 KEY, FIXED = bytes(range(16)), b"\1\2\3\4"
 HEADER = b"\0\0\0\x20"
-PACKETS = [bytes([number]) * 32 for number in range(5)]
+PACKETS = [bytes([11, 94, number]) + bytes(29) for number in range(5)]  # MSG_CHANNEL_DATA
+SILENT = bytes([10, 2]) + bytes(14)  # MSG_IGNORE, of nothing
 
 
 def ours(iv: bytes) -> Encryption:
@@ -40,6 +41,19 @@ def test_both_open_what_either_has_sealed(sender: Make, receiver: Make, first: i
     iv = FIXED + first.to_bytes(8, "big")
     out, into = sender(iv), receiver(iv)
     assert [opened(into, sealed(out, packet)) for packet in PACKETS] == PACKETS
+
+
+def test_a_packet_that_says_nothing_is_not_sent_and_not_numbered() -> None:
+    iv = FIXED + bytes(8)
+    out, into = ours(iv), plain(iv)
+    assert sealed(out, SILENT) == b""
+    assert opened(into, sealed(out, PACKETS[0])) == PACKETS[0]
+
+
+def test_one_that_says_something_is_sent_whatever_its_kind() -> None:
+    loud = SILENT[:2] + bytes(46)
+    iv = FIXED + bytes(8)
+    assert opened(plain(iv), sealed(ours(iv), loud)) == loud
 
 
 @pytest.mark.parametrize("at", [0, 4, 20, -1])

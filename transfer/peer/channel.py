@@ -45,8 +45,8 @@ class Meter:
 class Flow(Protocol):
     """What a duplex uses of an ssh channel."""
 
-    def write(self, data: bytes) -> None:
-        """Queues bytes; raises OSError where the channel is closed."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Queues a copy of the bytes; raises OSError where the channel is closed."""
 
     def write_eof(self) -> None:
         """Ends this direction."""
@@ -121,7 +121,7 @@ class Duplex:
             event.set()
         self._on_lost()
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         """Sends; returns when there is room for more. Raises PeerUnreachable."""
         if self._lost or self._flow is None:
             raise self._lost or PeerUnreachable("the channel is not open")

@@ -1,14 +1,22 @@
 """AES-GCM for asyncssh. Its own (2.24, `crypto/cipher.py`) makes a cipher object for each packet,
-and puts the packet together from pieces again and again; here the object is made once a key."""
+and puts the packet together from pieces again and again; here the object is made once a key.
+
+asyncssh also sends a packet that says nothing before each one of a channel. That hides the last
+block of the packet before from who could choose the next one, in CBC modes (RFC 4251, 9.3.1); GCM
+has a nonce of its own for each packet, and both sides are spared the half of their packets.
+"""
 
 from __future__ import annotations
 
+from asyncssh.constants import MSG_IGNORE
 from asyncssh.encryption import GCMEncryption, register_encryption_alg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _NAMES = {"aes128-gcm@openssh.com": "aes128-gcm", "aes256-gcm@openssh.com": "aes256-gcm"}
 _COUNTER = 1 << 64
+_KIND_AT = 1  # of a packet: behind the length of its padding
+_SILENT_BYTES_MAX = 32  # such a packet as a whole, with its padding
 
 
 class QuickGcm(GCMEncryption):
@@ -33,7 +41,11 @@ class QuickGcm(GCMEncryption):
         return cls(key, iv)
 
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
-        """The packet with its signature, as one; asyncssh would join them itself."""
+        """The packet with its signature, as one; asyncssh would join them itself. Nothing for a
+        packet that says nothing: it is not sent, and not numbered, since the other side counts
+        what it gets."""
+        if packet[_KIND_AT] == MSG_IGNORE and len(packet) <= _SILENT_BYTES_MAX:
+            return b"", b""
         return header + self._aead.encrypt(self._nonce(), packet, header), b""
 
     def decrypt_packet(

@@ -84,12 +84,13 @@ class Encoder:
         self._bytes += len(block)
         return self._writer.frame(FrameType.DATA, payload, flags)
 
-    def sent(self, seconds: float) -> None:
-        """A frame took so long to send: what `auto` goes by. May be called while `feed` runs in a
-        thread: `auto` then misjudges a block at most, and the compressor that runs stays."""
+    def sent(self, seconds: float, wire_seconds: float) -> None:
+        """A frame left so long after the one before, and for so long of it the wire was at work:
+        what `auto` goes by. May be called while `feed` runs in a thread: `auto` then misjudges a
+        block at most, and the compressor that runs stays."""
         if self._effort is None or self._misses:
             return
-        self._effort.sent(seconds)
+        self._effort.sent(seconds, wire_seconds)
         if self._effort.level != self._level:
             self._level = self._effort.level
             self._compressor = _compressor(self._level)
@@ -112,8 +113,9 @@ class Encoder:
         payload, flags = pack(block, compressor)
         if self._effort is not None:
             self._misses = 0 if flags else self._misses + 1
-            cpu_seconds = time.thread_time() - began_cpu
-            self._effort.compressed(time.perf_counter() - began, cpu_seconds)
+            if flags:
+                cpu_seconds = time.thread_time() - began_cpu
+                self._effort.compressed(time.perf_counter() - began, cpu_seconds)
         return payload, flags
 
 

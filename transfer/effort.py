@@ -1,18 +1,33 @@
-"""How hard zstd tries: harder while the wire is what the stream waits for, less while zstd is.
+"""How hard zstd tries: harder while the stream waits for the wire, else as little as it may.
 
-zstd's own `--adapt` does so by how full the buffers between its threads are (zstd's manual); here
-the time that blocks took to compress is held against the time that they took to send.
+zstd's own `--adapt` goes by how full the buffers between its threads are (zstd's manual). Those of
+a stream that a slow disk takes are as full as those of one on a slow wire; so here it is asked how
+long the wire was at work.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 LEVEL_MIN = 1
 LEVEL_MAX = 9  # what the levels beyond save is not worth the core
 
 _JUDGED_BLOCKS = 4  # so many together: single ones wait for chance things
-_SLACK_BELOW = 0.4  # of the sending's time: zstd may take longer
+_WIRE_LIMITS = 0.5  # of the time: the wire was at work
+_SLACK_BELOW = 0.4  # of the time: zstd may take longer
 _SLACK_ABOVE = 0.8  # zstd is about to hold the stream back
 _OWN_CORE = 0.7  # less than this part of its time on a core: others want it, too
+
+
+@dataclass
+class _Window:
+    """What was seen since the last judgement."""
+
+    blocks: int = 0
+    seconds: float = 0.0
+    wire_seconds: float = 0.0
+    zstd_seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 class Effort:
@@ -20,30 +35,29 @@ class Effort:
 
     def __init__(self) -> None:
         self.level = LEVEL_MIN
-        self._forget()
+        self._seen = _Window()
 
     def compressed(self, seconds: float, cpu_seconds: float) -> None:
         """A block took so long to compress, of it so long on a core."""
-        self._blocks += 1
-        self._seconds += seconds
-        self._cpu_seconds += cpu_seconds
+        seen = self._seen
+        seen.zstd_seconds += seconds
+        seen.cpu_seconds += cpu_seconds
 
-    def sent(self, seconds: float) -> None:
-        """A block took so long to send."""
-        self._sent_seconds += seconds
-        if self._blocks >= _JUDGED_BLOCKS:
-            self._judge()
-            self._forget()
+    def sent(self, seconds: float, wire_seconds: float) -> None:
+        """A block left so long after the one before; for so long of it the wire was at work."""
+        seen = self._seen
+        seen.blocks += 1
+        seen.seconds += seconds
+        seen.wire_seconds += wire_seconds
+        if seen.blocks >= _JUDGED_BLOCKS:
+            self.level = self._judged(seen)
+            self._seen = _Window()
 
-    def _judge(self) -> None:
-        if self._seconds > _SLACK_ABOVE * self._sent_seconds:
-            self.level = max(LEVEL_MIN, self.level - 1)
-        elif (
-            self._seconds < _SLACK_BELOW * self._sent_seconds
-            and self._cpu_seconds >= _OWN_CORE * self._seconds
-        ):
-            self.level = min(LEVEL_MAX, self.level + 1)
-
-    def _forget(self) -> None:
-        self._blocks = 0
-        self._seconds = self._cpu_seconds = self._sent_seconds = 0.0
+    def _judged(self, seen: _Window) -> int:
+        wire_limits = seen.wire_seconds > _WIRE_LIMITS * seen.seconds
+        if not wire_limits or seen.zstd_seconds > _SLACK_ABOVE * seen.seconds:
+            return max(LEVEL_MIN, self.level - 1)
+        alone = seen.cpu_seconds >= _OWN_CORE * seen.zstd_seconds
+        if alone and seen.zstd_seconds < _SLACK_BELOW * seen.seconds:
+            return min(LEVEL_MAX, self.level + 1)
+        return self.level

@@ -58,14 +58,18 @@ class TokenBucket:
 
 @dataclass(frozen=True)
 class Outlet:
-    """Where frames go: `sink` returns when it has room for more; all buckets limit it."""
+    """Where frames go: `sink` returns when it has room for more; all buckets limit it. `wire` says
+    for how long it was at work until now, if that is known."""
 
     sink: Sink
     buckets: tuple[TokenBucket, ...] = ()
     stall_seconds: float = 120
+    wire: Callable[[], float | None] = lambda: None
 
-    async def send(self, frame: bytes) -> None:
-        """Sends one frame. Raises TransferStalled and what the sink raises."""
+    async def send(self, frame: bytes) -> float:
+        """Sends one frame; for how long the buckets held it back, in seconds. Raises
+        TransferStalled and what the sink raises."""
+        delayed = 0.0
         size = min((bucket.piece_bytes for bucket in self.buckets), default=PIECE_BYTES)
         whole = memoryview(frame)
         for at in range(0, len(frame), size):
@@ -73,8 +77,10 @@ class Outlet:
             delay = max((bucket.take(len(piece)) for bucket in self.buckets), default=0.0)
             if delay:
                 await asyncio.sleep(delay)
+                delayed += delay
             async with progress_within(self.stall_seconds, "sink"):
                 await self.sink(piece)
+        return delayed
 
 
 @asynccontextmanager
@@ -93,11 +99,18 @@ async def progress_within(stall_seconds: float, stage: str) -> AsyncIterator[Non
 
 async def send_blocks(source: AsyncIterator[bytes], encoder: Encoder, outlet: Outlet) -> None:
     """Sends a logical stream, whatever the size of its blocks, up to and with its trailer."""
+    last, last_wire = time.perf_counter(), outlet.wire()
     async with aclosing(ahead(_encoded(source, encoder, outlet.stall_seconds))) as frames:
         async for frame in frames:
             began = time.perf_counter()
-            await outlet.send(frame)
-            encoder.sent(time.perf_counter() - began)
+            delayed = await outlet.send(frame)
+            now, wire = time.perf_counter(), outlet.wire()
+            if wire is None or last_wire is None:
+                at_work = now - began
+            else:
+                at_work = delayed + wire - last_wire
+            encoder.sent(now - last, at_work)
+            last, last_wire = now, wire
 
 
 async def send_records(source: AsyncIterator[bytes], encoder: Encoder, outlet: Outlet) -> None:

@@ -14,18 +14,19 @@ from transfer import pipeline
 from transfer.codec import BLOCK_BYTES, Encoder
 from transfer.effort import LEVEL_MAX, LEVEL_MIN, Effort
 from transfer.frames import FrameWriter
-from transfer.pipeline import Outlet, send_blocks
+from transfer.pipeline import Outlet, TokenBucket, send_blocks
 
 STREAM_BLOCKS = 40
 
 
 def after(
-    effort: Effort, blocks: int, seconds: float, sent_seconds: float, on_core: float = 1.0
+    effort: Effort, blocks: int, seconds: float, wire_seconds: float, on_core: float = 1.0
 ) -> int:
-    """The level when so many blocks have taken so long each."""
+    """The level when so many blocks have taken so long to compress, and the wire so long to carry;
+    they left as soon as the slower of the two was done."""
     for _ in range(blocks):
         effort.compressed(seconds, seconds * on_core)
-        effort.sent(sent_seconds)
+        effort.sent(max(seconds, wire_seconds), wire_seconds)
     return effort.level
 
 
@@ -38,8 +39,22 @@ def test_a_slow_wire_makes_it_try_harder_up_to_a_limit() -> None:
 def test_a_fast_wire_makes_it_try_less_down_to_a_limit() -> None:
     effort = Effort()
     top = after(effort, 400, 0.003, 0.2)
-    assert after(effort, 8, 0.1, 0.11) == top - 2
+    assert after(effort, 8, 0.1, 0.04) == top - 2
     assert after(effort, 400, 0.003, 0.001) == LEVEL_MIN
+
+
+def test_zstd_does_not_come_to_hold_the_stream_back() -> None:
+    effort = Effort()
+    top = after(effort, 400, 0.003, 0.2)
+    assert after(effort, 8, 0.09, 0.1) == top - 2
+
+
+def test_where_the_wire_has_room_it_does_not_try_harder() -> None:
+    effort = Effort()
+    for _ in range(400):
+        effort.compressed(0.003, 0.003)
+        effort.sent(0.2, 0.09)  # whatever it is that is slow
+    assert effort.level == LEVEL_MIN
 
 
 def test_between_the_two_it_stays() -> None:
@@ -76,11 +91,18 @@ def real() -> list[bytes]:
     return [whole[at : at + BLOCK_BYTES] for at in islice(cycle(starts), STREAM_BLOCKS)]
 
 
-async def sent(clock: Clock, compression: str, block_seconds: float) -> list[int]:
-    """The sizes of the frames of a stream whose blocks take so long to send."""
+async def sent(
+    clock: Clock,
+    compression: str,
+    block_seconds: float,
+    wire_share: float | None = None,
+    limits: tuple[TokenBucket, ...] = (),
+) -> list[int]:
+    """The sizes of the frames of a stream whose blocks take so long to send, the wire so much of
+    it, where that is known."""
     sizes = []
 
-    async def sink(piece: bytes) -> None:
+    async def sink(piece: bytes | memoryview) -> None:
         sizes.append(len(piece))
         clock.now += block_seconds
 
@@ -88,17 +110,43 @@ async def sent(clock: Clock, compression: str, block_seconds: float) -> list[int
         for block in content:
             yield block
 
+    def wire() -> float | None:
+        return None if wire_share is None else clock.now * wire_share
+
     content = real()
-    await send_blocks(blocks(), Encoder(FrameWriter(), compression), Outlet(sink))
+    await send_blocks(
+        blocks(), Encoder(FrameWriter(), compression), Outlet(sink, limits, wire=wire)
+    )
     return sizes[:-1]
 
 
 async def test_a_stream_on_a_slow_wire_gets_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "PIECE_BYTES", 2 * BLOCK_BYTES)  # a frame is one piece
     clock = Clock(monkeypatch)
-    fast, slow = await sent(clock, "auto", 0.0), await sent(clock, "auto", 1.0)
-    assert slow[:4] == fast[:4]
-    assert sum(slow[-8:]) < 0.97 * sum(fast[-8:])
+    fast = await sent(clock, "auto", 0.0)
+    for slow in (await sent(clock, "auto", 1.0), await sent(clock, "auto", 1.0, 0.9)):
+        assert slow[:4] == fast[:4]
+        assert sum(slow[-8:]) < 0.97 * sum(fast[-8:])
+
+
+async def test_a_slow_taker_on_a_fast_wire_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PIECE_BYTES", 2 * BLOCK_BYTES)
+    clock = Clock(monkeypatch)
+    assert await sent(clock, "auto", 1.0, 0.1) == await sent(clock, "auto", 0.0)
+
+
+async def test_a_limit_is_a_slow_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PIECE_BYTES", 2 * BLOCK_BYTES)
+    clock = Clock(monkeypatch)
+    free = await sent(clock, "auto", 0.0)
+
+    async def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    monkeypatch.setattr(pipeline.asyncio, "sleep", sleep)
+    limit = TokenBucket(1_000_000, lambda: clock.now)
+    limited = await sent(clock, "auto", 0.0, 0.0, (limit,))
+    assert sum(limited[-8:]) < 0.97 * sum(free[-8:])
 
 
 async def test_a_level_that_was_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,8 @@ class Answers:
     async def _stream(self, channel: Duplex, writer: FrameWriter, request: StreamRequest) -> None:
         encoder = Encoder(writer, request.compression)
         buckets = (self._bucket, TokenBucket(request.limit_bytes_per_second))
-        outlet = Outlet(channel.send, buckets, self._settings.stall_seconds)
+        stall_seconds = self._settings.stall_seconds
+        outlet = Outlet(channel.send, buckets, stall_seconds, channel.wire_seconds)
         source, counted = self._storage, channel.meter.counted
         match request:
             case messages.Send():

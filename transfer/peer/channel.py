@@ -6,11 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from transfer.errors import PeerUnreachable
 from transfer.frames import Frame, FrameReader, FrameType
 from transfer.peer.messages import read_error
+from transfer.peer.wire import busy_seconds
 from transfer.pipeline import progress_within
 
 HELD_BYTES_HIGH = 4 << 20  # beyond this the peer is held back, by the channel's window
@@ -59,6 +60,9 @@ class Flow(Protocol):
 
     def resume_reading(self) -> None:
         """Undoes `pause_reading`; may deliver before it returns."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """Among others the `socket` of the connection below, if there is one."""
 
 
 class Duplex:
@@ -133,6 +137,12 @@ class Duplex:
         await self._writable.wait()
         if self._lost:
             raise self._lost
+
+    def wire_seconds(self) -> float | None:
+        """For how long the wire below was at work until now, whatever channel's bytes it had; None
+        where that is not known."""
+        connection = self._flow.get_extra_info("socket") if self._flow else None
+        return None if connection is None else busy_seconds(connection)
 
     async def receive(self) -> bytes:
         """Some bytes; empty at the end of the stream. Raises PeerUnreachable."""

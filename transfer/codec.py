@@ -13,7 +13,7 @@ import time
 import zstandard
 from xxhash import xxh3_128
 
-from transfer.effort import Effort
+from transfer.effort import LEVEL_MIN, Effort
 from transfer.errors import StreamCorrupt
 from transfer.frames import Flag, Frame, FrameType, FrameWriter
 
@@ -22,7 +22,7 @@ BLOCK_BYTES = 1 << 20  # of the logical stream, in one DATA frame at most
 _LEVELS = range(1, 20)
 _TRAILER = struct.Struct(">QQ16s")
 _MISSES_MAX = 4  # so many blocks in a row did not compress: the data is taken for incompressible
-_PROBE_EVERY = 8  # and from then on only each eighth block is tried
+_PROBE_EVERY = 8  # of the blocks that are to go as they are, each eighth is tried
 
 
 def level_of(compression: str) -> int | None:
@@ -93,7 +93,7 @@ class Encoder:
         self._effort.sent(seconds, wire_seconds)
         if self._effort.level != self._level:
             self._level = self._effort.level
-            self._compressor = _compressor(self._level)
+            self._compressor = _compressor(max(self._level, LEVEL_MIN))
 
     def finish(self) -> bytes:
         """The trailer."""
@@ -105,8 +105,9 @@ class Encoder:
         """Whether the next block costs milliseconds, and so belongs in a thread."""
         if self._compressor is None:
             return False
-        tries = self._misses < _MISSES_MAX or self._count % _PROBE_EVERY == 0
-        return self._effort is None or tries
+        if self._effort is None or self._count % _PROBE_EVERY == 0:
+            return True
+        return self._effort.level >= LEVEL_MIN and self._misses < _MISSES_MAX
 
     def _pack(self, block: bytes, compressor: zstandard.ZstdCompressor) -> tuple[bytes, Flag]:
         began, began_cpu = time.perf_counter(), time.thread_time()
@@ -114,8 +115,8 @@ class Encoder:
         if self._effort is not None:
             self._misses = 0 if flags else self._misses + 1
             if flags:
-                cpu_seconds = time.thread_time() - began_cpu
-                self._effort.compressed(time.perf_counter() - began, cpu_seconds)
+                cpu_seconds, share = time.thread_time() - began_cpu, len(payload) / len(block)
+                self._effort.compressed(time.perf_counter() - began, cpu_seconds, share)
         return payload, flags
 
 

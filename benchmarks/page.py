@@ -33,7 +33,7 @@ def _lines(parts: Mapping[str, Kept]) -> Iterator[str]:
     yield from _how(parts)
     yield from _table(targets.judge(parts))
     for target, profile in targets.missed(parts):
-        yield f"- **Missed:** {target.text}. {profile}"
+        yield f"- **Missed:** {target.text}. {profile} {target.tried}".rstrip()
     for kept in parts.values():
         yield from _part(kept)
 

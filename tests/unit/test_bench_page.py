@@ -62,6 +62,16 @@ def test_the_page_has_ceilings_tables_pictures_and_what_was_missed(tmp_path: Pat
     assert not list(tidy.links(tmp_path, ["README.md"]))
 
 
+def test_the_page_says_what_was_tried_for_what_was_missed(tmp_path: Path) -> None:
+    part = _part("peers")
+    part.facts = {"full_system_against_pipe": 1.05, "full_system_against_syncoid": 2.0}
+    part.profiles = {"full_system_against_pipe": "It took 2 s."}
+    results.keep(tmp_path, part, 1.0, quick=False)
+    text = page.write(tmp_path).read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("- **Missed:**"))
+    assert "the hand-made pipe. It took 2 s. Tried, and kept: " in line
+
+
 def test_the_page_of_a_quick_run_says_so(tmp_path: Path) -> None:
     results.keep(tmp_path, _part("peers"), 1.0, quick=True)
     assert "the figures mean nothing" in page.write(tmp_path).read_text(encoding="utf-8")

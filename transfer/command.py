@@ -143,7 +143,7 @@ class Child:
         self._stream = stream
         self._writes = writes
         self._stderr = asyncio.create_task(_read_tail(process))
-        self._pending: asyncio.Task[Any] | None = None
+        self._pending: asyncio.Future[Any] | None = None
         self._room = memoryview(b"")  # what is read goes there first, block after block
 
     @property
@@ -219,13 +219,13 @@ class Child:
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
         # A cancelled caller must not take the descriptor from under a thread that still uses it,
         # so only the wait is cancelled, not the call, and `kill` waits for the call.
-        task = asyncio.create_task(asyncio.to_thread(call))
-        self._pending = task
-        done, _ = await asyncio.wait({task}, timeout=STALL_SECONDS)
+        running = asyncio.get_running_loop().run_in_executor(None, call)
+        self._pending = running
+        done, _ = await asyncio.wait({running}, timeout=STALL_SECONDS)
         if not done:
             raise self._stalled(STALL_SECONDS)
         self._pending = None
-        return task.result()
+        return running.result()
 
     def _stalled(self, seconds: float) -> TransferStalled:
         return TransferStalled(

@@ -81,14 +81,18 @@ async def test_one_that_has_not_begun_is_not_asked(stand_in: StandIn) -> None:
 
 
 async def test_one_that_ends_has_not_hung(stand_in: StandIn) -> None:
-    """Nor while it is asked, and another one takes its place."""
-    stand_in.say("none", "die", "hang")
+    """Though the one in its place says nothing for long; nor is that one asked."""
+    stand_in.say("none", "die")
     async with kept(stand_in) as line:
-        assert await asked(line)
         await until(lambda: line._has_spoken)
-        child = line._child
-        assert child is not None
-        await child.kill()
+        first = line._child
+        stand_in.greet("hang")
+        assert await line.answers(LONG_SECONDS)
+        assert line._child is not first
+        assert await line.answers(0)
+        assert first is not None
+        line.started(first)  # which has ended, and nobody has taken its place yet
+        line.heard()
         assert await line.answers(0)
 
 

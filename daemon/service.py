@@ -263,9 +263,9 @@ class Service:
         offline = timedelta(seconds=Limits.missed_heartbeats * timing.heartbeat_seconds)
         while True:
             try:
-                for job in await sweep.fail_lost(self._db, lost, self._abandon):
+                async for job in sweep.fail_lost(self._db, lost, self._abandon):
                     self._metrics.ended(job)
-                for job in await sweep.end_cancelled(self._db, offline, self._abandon):
+                async for job in sweep.end_cancelled(self._db, offline, self._abandon):
                     self._metrics.ended(job)
                 await sweep.forget_old(self._db)
             except CatalogueError as error:

@@ -38,7 +38,7 @@ from daemon.store.database import Database
 from daemon.store.listen import listen
 from daemon.store.sole import Lock, sole
 from daemon.traffic import Counting
-from daemon.watchdog import Watchdog
+from daemon.watchdog import Lifeline, Watchdog
 
 KEEPER_SILENT_SECONDS = 60.0
 SHUTDOWN_SECONDS = 2.0
@@ -108,6 +108,7 @@ class Service:
         self._manager = Manager.from_environment(os.environ)
         self._metrics = Metrics()
         self._counting = Counting(self._metrics)
+        self._exporters = [Lifeline(f"exporter {n}") for n in range(config.transfer.exporters)]
         self._abandon = {job_type: action.abandon for job_type, action in ACTIONS.items()}
         policy = Policy(config.timing.retry_attempts, config.timing.retry_seconds)
         self._pool = Pool(config_path, config.transfer.max_concurrent, self._counting)
@@ -145,7 +146,7 @@ class Service:
         return [
             self._until_told(),
             self._keeper(),
-            *(self._exporter(number) for number in range(self._config.transfer.exporters)),
+            *(self._exporter(number, line) for number, line in enumerate(self._exporters)),
             self._serve(runner),
             self._serve_metrics(deps),
             self._beat(),
@@ -206,16 +207,17 @@ class Service:
             self._condition.keeper_said,
         )
 
-    async def _exporter(self, number: int) -> None:
-        name = f"exporter {number}"
-
-        def started(_child: Child) -> None:
+    async def _exporter(self, number: int, line: Lifeline) -> None:
+        def started(child: Child) -> None:
             self._condition.listening.discard(number)
-            self._counting.gone(name)
+            self._counting.gone(line.name)
+            line.started(child)
 
         async def said(message: Message) -> None:
-            if not self._counting.heard(name, message) and "listening" in message:
+            line.heard()
+            if not self._counting.heard(line.name, message) and "listening" in message:
                 self._condition.listening.add(number)
+                log.info("listening", address=str(self._config.peer_listen), by=line.name)
 
         await keep_alive("exporter", self._config_path, started, said)
 
@@ -243,8 +245,8 @@ class Service:
         await self._engine.begun.wait()
         log.info("ready")
         self._manager.tell("READY=1", "STATUS=ready")
-        silent_seconds = self._engine.silent_seconds
-        await Watchdog(self._manager, silent_seconds, self._config.peer_listen).run()
+        silent_seconds, port = self._engine.silent_seconds, self._config.peer_listen
+        await Watchdog(self._manager, silent_seconds, port, self._exporters).run()
 
     async def _watch_keeper(self) -> None:
         """Ends a keeper that is silent: something that it touches hangs. A new one is started."""
@@ -261,9 +263,9 @@ class Service:
         offline = timedelta(seconds=Limits.missed_heartbeats * timing.heartbeat_seconds)
         while True:
             try:
-                for job in await sweep.fail_lost(self._db, lost, self._abandon):
+                async for job in sweep.fail_lost(self._db, lost, self._abandon):
                     self._metrics.ended(job)
-                for job in await sweep.end_cancelled(self._db, offline, self._abandon):
+                async for job in sweep.end_cancelled(self._db, offline, self._abandon):
                     self._metrics.ended(job)
                 await sweep.forget_old(self._db)
             except CatalogueError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
 
 from daemon import logs
@@ -76,10 +76,9 @@ async def forget_old(db: Database) -> None:
 
 async def fail_lost(
     db: Database, silent: timedelta, abandon: Mapping[JobType, Abandon]
-) -> list[Job]:
-    """Fails the jobs of servers that have been silent for too long, and returns them. A delete
+) -> AsyncIterator[Job]:
+    """Fails the jobs of servers that have been silent for too long; each as it has ended. A delete
     waits for its server."""
-    ended: list[Job] = []
     for job in await _of_silent(db, silent):
         if job.type is not JobType.DELETE:
             error: Json = {
@@ -88,20 +87,19 @@ async def fail_lost(
                 "retryable": False,
                 "evidence": {"server_id": job.server_id},
             }
-            ended += await _end(db, job, Move.FAIL, error, abandon)
-    return ended
+            if ended := await _end(db, job, Move.FAIL, error, abandon):
+                yield ended
 
 
 async def end_cancelled(
     db: Database, silent: timedelta, abandon: Mapping[JobType, Abandon]
-) -> list[Job]:
-    """Ends the jobs that are to be cancelled and wait on servers that are offline, and returns
-    them: had those been offline when they were asked, the jobs would have ended then."""
-    ended: list[Job] = []
+) -> AsyncIterator[Job]:
+    """Ends the jobs that are to be cancelled and wait on servers that are offline; each as it has
+    ended. Had those been offline when they were asked, the jobs would have ended then."""
     for job in await _of_silent(db, silent):
-        if job.cancel_requested and job.state is JobState.QUEUED:
-            ended += await _end(db, job, Move.CANCEL, CANCELLED, abandon)
-    return ended
+        unwanted = job.cancel_requested and job.state is JobState.QUEUED
+        if unwanted and (ended := await _end(db, job, Move.CANCEL, CANCELLED, abandon)):
+            yield ended
 
 
 async def _of_silent(db: Database, silent: timedelta) -> list[Job]:
@@ -118,10 +116,9 @@ async def _of_silent(db: Database, silent: timedelta) -> list[Job]:
 
 async def _end(
     db: Database, job: Job, move: Move, error: Json, abandon: Mapping[JobType, Abandon]
-) -> list[Job]:
+) -> Job | None:
     try:
         async with db.write() as tx:
-            ended = await end(tx, job, move, error, abandon[job.type])
+            return await end(tx, job, move, error, abandon[job.type])
     except LeaseLost:
-        return []  # the server is back, or another one was faster
-    return [ended]
+        return None  # the server is back, or another one was faster

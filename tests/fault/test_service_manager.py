@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from tests.fault.disturbing import assert_same, halted, in_the_middle, source_on
 from tests.fault.hanging import SUFFIX
 from tests.service_manager import Listener, watching
 
+EXPORTERS = 2
 PATIENCE_SECONDS = 2.0
+POLL_SECONDS = 0.05
 TREE_BYTES = 10 << 20
 
 
@@ -40,8 +43,8 @@ def cluster_type() -> type[HangingCluster]:
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: MakeCluster) -> FreezingCluster:
-    """Two servers, a and b."""
-    return make_cluster(2)
+    """Two servers, a and b, with two exporters each."""
+    return make_cluster(2, {"transfer": {"exporters": EXPORTERS}})
 
 
 @pytest.fixture
@@ -63,11 +66,19 @@ def stopped(cluster: FreezingCluster) -> Iterator[Daemon]:
 
 @pytest.fixture
 def daemon(stopped: Daemon, listener: Listener) -> Daemon:
-    """Server b's, under the listener and well."""
+    """Server b's, under the listener and well, with all exporters."""
+    before = listening(stopped)
     with watching(listener, PATIENCE_SECONDS):
         stopped.launch()
         assert listener.hear_until("WATCHDOG=1")[:2] == ["READY=1", "STATUS=ready"]
+    while listening(stopped) < before + EXPORTERS:  # it is ready with one of them
+        time.sleep(POLL_SECONDS)
     return stopped
+
+
+def listening(daemon: Daemon) -> int:
+    """How many exporters it has ever had that listened."""
+    return daemon.log_path.read_text().count('"by": "exporter ')
 
 
 def test_ready_is_said_when_it_listens(stopped: Daemon, listener: Listener) -> None:
@@ -118,14 +129,27 @@ def test_an_engine_that_hangs_is_not_pinged_for(daemon: Daemon, listener: Listen
 def test_a_peer_listener_that_hangs_is_not_pinged_for(daemon: Daemon, listener: Listener) -> None:
     """The kernel takes connections for it all the same."""
     exporters = daemon.children("exporter")
-    assert exporters
+    assert len(exporters) == EXPORTERS
     for exporter in exporters:
         exporter.suspend()
     said = listener.out_of_patience(PATIENCE_SECONDS)
-    assert set(said) == {"STATUS=no answer from peer listener"}
+    assert said[-1] == "STATUS=no answer from peer listener and exporter 0 and exporter 1"
     assert Scrape(daemon).value("hoody_build_info") == 1  # who scrapes waits for no child
     for exporter in exporters:
         exporter.resume()
+    assert listener.hear_until("WATCHDOG=1")[-2:] == ["WATCHDOG=1", "STATUS=ready"]
+
+
+def test_one_exporter_of_two_that_hangs_is_not_pinged_for(
+    daemon: Daemon, listener: Listener
+) -> None:
+    """Whomever the kernel gives those to who call at the port that they share. The status names
+    it, and may say of the listener what it likes."""
+    suspended, _ = daemon.children("exporter")
+    suspended.suspend()
+    said = listener.out_of_patience(PATIENCE_SECONDS)
+    assert sum(said[-1].count(f"exporter {number}") for number in range(EXPORTERS)) == 1
+    suspended.resume()
     assert listener.hear_until("WATCHDOG=1")[-2:] == ["WATCHDOG=1", "STATUS=ready"]
 
 

@@ -46,6 +46,7 @@ from transfer.peer.client import PeerSource
 from transfer.peer.link import CHANNELS_MAX, SUBSYSTEM, LinkSettings
 
 NOISE = random.Random(7).randbytes(1 << 20)
+GONE = Step(StepKind.FULL, PATH, "1", NAME, None, Landing.NEW)
 
 
 async def read(peer: PeerSource, step: Step = STEP) -> list[bytes]:
@@ -92,7 +93,7 @@ async def test_the_storages_errors_come_back_as_themselves() -> None:
             await peer.hold(["1"], TAG)
         assert missing.value.evidence == {"guids": "['1']"}
         with pytest.raises(SourceChanged):
-            await read(peer, Step(StepKind.FULL, PATH, "1", NAME, None, Landing.NEW))
+            await read(peer, GONE)
         assert (await peer.traits()).kind == "memory"
 
 
@@ -103,6 +104,39 @@ async def test_64_mib_arrive_whole() -> None:
         assert max(map(len, arrived)) <= 1 << 20
         assert xxh3_128_hexdigest(b"".join(arrived)) == xxh3_128_hexdigest(b"".join(blocks))
         assert 64 << 20 < peer.traffic.wire_bytes < (64 << 20) + 65536
+
+
+async def test_both_sides_count_each_byte_of_each_channel() -> None:
+    """From the first of a request to the last of its answer, however many are open at once, and
+    whether it ends well."""
+    source = MemorySource([NOISE[:1000]], {b"": b"ab"})
+    rounds: list[dict[str, tuple[int, int, int]]] = []
+    async with serving(source) as server, connected(server.port) as peer:
+        for _ in range(2):
+            await asyncio.gather(read(peer), read(peer), peer.traits(), peer.size(STEP))
+            assert [node async for node in peer.tree_nodes(GUID, [b""])] == [b"node of "]
+            with pytest.raises(SnapshotMissing):
+                await peer.hold(["1"], TAG)
+            with pytest.raises(SourceChanged):
+                await read(peer, GONE)
+            rounds.append(
+                {
+                    strategy: (meter.sent_bytes, meter.received_bytes, meter.logical_bytes)
+                    for strategy, meter in peer.traffic.meters.items()
+                }
+            )
+            assert rounds[-1] == {
+                strategy: (meter.received_bytes, meter.sent_bytes, meter.logical_bytes)
+                for strategy, meter in server.traffic.meters.items()
+            }
+    first, both = rounds
+    logical = {strategy: counted[2] for strategy, counted in first.items()}
+    assert logical == {"full": 2000, "content-diff": len(b"node of "), "none": 0}
+    assert min(min(sent, received) for sent, received, _ in first.values()) > 0
+    assert both == {
+        strategy: (2 * sent, 2 * received, 2 * unpacked)
+        for strategy, (sent, received, unpacked) in first.items()
+    }
 
 
 async def test_wire_bytes_are_counted_after_compression() -> None:

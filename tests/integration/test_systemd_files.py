@@ -102,6 +102,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return site
 
 
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 def unit(path: Path) -> configparser.ConfigParser:
     parsed = configparser.ConfigParser(strict=False, interpolation=None)
     parsed.optionxform = str  # type: ignore[assignment,method-assign]  # names have capitals
@@ -141,7 +145,7 @@ def test_everything_is_where_systemd_looks_for_it(site: Site) -> None:
         "share/hoody/README.systemd.md",
         "share/hoody/user.conf",
     }
-    assert stat.S_IMODE(site.config.stat().st_mode) == 0o600
+    assert mode_of(site.config) == 0o600
     assert site.config.read_text() == (SYSTEMD / "hoodyd.toml").read_text()
 
 
@@ -163,18 +167,20 @@ def test_systemd_makes_the_user_and_the_directories(site: Site, tmp_path: Path) 
     users = site.prefix / "lib/sysusers.d/hoodyd.conf"
     entries = site.prefix / "lib/tmpfiles.d/hoodyd.conf"
     places = [tmp_path / "etc/hoody", tmp_path / "srv/hoody"]
+    theirs: set[Path] = set()
     for mode in (0o755, 0o700):
         done = ran(["systemd-sysusers", f"--root={tmp_path}", users])
         assert done.returncode == 0, done.stdout
         done = ran(["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--remove", entries])
         assert (done.returncode, done.stdout) == (0, "")
-        assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [mode, mode]
-        # What its owner has changed stays so, at the next boot too.
+        assert [mode_of(place) for place in places] == [mode, mode]
+        # What its owner has changed or made stays so, at the next boot too.
+        assert {found for place in places for found in place.iterdir()} == theirs
         for place in places:
             place.chmod(0o700)
             (place / "theirs").touch()
+            theirs.add(place / "theirs")
     assert (tmp_path / "etc/passwd").read_text().startswith("hoody:")
-    assert all((place / "theirs").exists() for place in places)
 
 
 def test_a_newer_version_and_the_end_leave_what_is_the_operators(site: Site) -> None:
@@ -184,16 +190,17 @@ def test_a_newer_version_and_the_end_leave_what_is_the_operators(site: Site) -> 
         theirs.append(site.stage / path)
         theirs[-1].parent.mkdir(parents=True, exist_ok=True)
         theirs[-1].write_text("# mine\n")
+        theirs[-1].chmod(0o600)
     shutil.move(site.prefix, site.staged)
     stranger = site.staged / "lib/hoody/bin/stranger"
     stranger.touch()
     assert "kept" in site.make("install")
     assert not stranger.exists()
-    assert {path.read_text() for path in theirs} == {"# mine\n"}
+    assert {(path.read_text(), mode_of(path)) for path in theirs} == {("# mine\n", 0o600)}
     for _ in range(2):
         site.make("uninstall")
         assert not [path for path in site.staged.rglob("*") if not path.is_dir()]
-        assert {path.read_text() for path in theirs} == {"# mine\n"}
+        assert {(path.read_text(), mode_of(path)) for path in theirs} == {("# mine\n", 0o600)}
 
 
 def test_somebody_elses_command_stays(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_a_listener_whose_process_hangs() -> None:
 @pytest.mark.parametrize("part", ["engine", "peer listener"])
 async def test_pings_while_all_is_well(parts: Parts, listener: Listener, part: str) -> None:
     manager = Manager(listener.address, PATIENCE_SECONDS)
-    watchdog = Watchdog(manager, lambda: parts.engine_silent_seconds, parts.address)
+    watchdog = Watchdog(manager, lambda: parts.engine_silent_seconds, parts.address, ())
     task = asyncio.create_task(watchdog.run())
     for _ in range(2):
         assert await until(listener, "WATCHDOG=1") == ["WATCHDOG=1"]
@@ -115,5 +115,5 @@ async def test_pings_while_all_is_well(parts: Parts, listener: Listener, part: s
 async def test_a_manager_that_does_not_watch_is_not_pinged(
     parts: Parts, listener: Listener
 ) -> None:
-    await Watchdog(Manager(listener.address), lambda: 0.0, parts.address).run()
+    await Watchdog(Manager(listener.address), lambda: 0.0, parts.address, ()).run()
     assert listener.rest() == []

@@ -37,6 +37,15 @@ async def test_a_change_has_a_line_with_its_ids(api: Api, said: list[Any]) -> No
     }
 
 
+async def test_what_makes_a_container_has_the_ids_of_the_new_one(api: Api, said: list[Any]) -> None:
+    source = await api.world.container()
+    body = {"target_project_id": api.world.work.id}
+    reply = await api.post(f"/containers/{source.id}/copy", body)
+    (line,) = [one for one in said if one["event"] == "answered"]
+    assert (line["container_id"], line["job_type"]) == (reply.data["id"], "copy")
+    assert line["path"] == f"/api/v1/containers/{source.id}/copy"
+
+
 async def test_a_look_is_for_who_wants_to_know_everything(api: Api, said: list[Any]) -> None:
     job_id = new_id()
     reply = await api.get(f"/jobs/{job_id}")

@@ -177,15 +177,24 @@ async def test_jobs_and_the_oldest_in_the_queue(api: Api) -> None:
 
 
 async def test_how_old_copies_are(api: Api) -> None:
-    """Of a source whose filesystem was never seen to change, its record's changes are known."""
+    """By when their sources' filesystems were last seen to change, whatever became of a record:
+    what is written to a copy does not move it, and a new name does. Of a source that was never
+    seen to change, its record's changes are known."""
     world = api.world
     at = now() - timedelta(hours=1)
-    still = await world.container("still", updated_at=at - timedelta(days=1))
-    moving = await world.container("moving", updated_at=at - timedelta(days=1))
+    before, after = at - timedelta(days=1), at + timedelta(seconds=1)
+    still = await world.container("still", updated_at=before)
+    renamed = await world.container("renamed", updated_at=after)
+    moving = await world.container("moving", updated_at=before)
     async with world.db.write() as tx:
-        await looks.written(tx, moving.id, at + timedelta(seconds=1))
+        await looks.written(tx, renamed.id, before)
+        await looks.written(tx, moving.id, after)
     current = await world.copy_of(still, "current", last_synced_at=at)
-    behind = await world.copy_of(moving, "behind", last_synced_at=at)
+    as_current = await world.copy_of(renamed, "as-current", last_synced_at=at)
+    behind = await world.copy_of(moving, "behind", last_synced_at=at, updated_at=before)
+    async with world.db.write() as tx:
+        await looks.written(tx, behind.id, after)
+    further_behind = await world.copy_of(behind, "further-behind", last_synced_at=at)
     await world.copy_of(moving, "new")
     await world.copy_of(moving, "elsewhere", last_synced_at=at, server_id=world.there.id)
     orphan = await world.copy_of(await world.container("gone"), "orphan", last_synced_at=at)
@@ -193,9 +202,12 @@ async def test_how_old_copies_are(api: Api) -> None:
         await containers.delete(tx, orphan.source_container_id or "")
     text = await scrape(api)
     success = values(text, "hoody_sync_last_success_timestamp_seconds")
-    assert success == {(one.id,): pytest.approx(at.timestamp()) for one in (current, behind)}
+    ages = dict.fromkeys((current.id, as_current.id), 0.0)
+    ages |= dict.fromkeys((behind.id, further_behind.id), 3600.0)
+    assert success == {(one,): pytest.approx(at.timestamp()) for one in ages}
     lag = values(text, "hoody_sync_lag_seconds")
-    assert lag == {(current.id,): 0, (behind.id,): pytest.approx(3600, abs=60)}
+    assert lag == {(one,): pytest.approx(age, abs=60) for one, age in ages.items()}
+    assert [lag[one.id,] for one in (current, as_current)] == [0, 0]
 
 
 async def test_storage_and_peers(api: Api) -> None:
@@ -212,9 +224,10 @@ async def test_storage_and_peers(api: Api) -> None:
 
 
 async def test_what_the_end_of_a_job_counts(api: Api) -> None:
+    """What it spent in the queue is no part of its duration."""
     world = api.world
-    job = await world.job(await world.container())
     at = now()
+    job = await world.job(await world.container(), created_at=at - timedelta(hours=1))
     ends = [
         (JobState.SUCCEEDED, at, {"strategy": "full", "downtime_seconds": 0.0}),
         (JobState.SUCCEEDED, at, {"strategy": "unchanged", "downtime_seconds": 0.0}),

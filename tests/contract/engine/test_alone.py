@@ -20,6 +20,7 @@ from daemon.errors import CatalogueError, StartError, StartLater
 from daemon.model import Job, JobState, JobType, Status, new_id, now
 from daemon.states import Move
 from daemon.store import containers, events, jobs, servers
+from daemon.store.database import Tx
 from daemon.store.sole import sole
 from tests.engine_world import World
 from tests.postgres import serving
@@ -173,11 +174,11 @@ async def waiting(world: World, type: JobType, *, runs: bool) -> Job:
 async def test_jobs_of_a_lost_server_fail(world: World, type: JobType, runs: bool) -> None:
     job = await waiting(world, type, runs=runs)
     await lose(world, SILENT - timedelta(seconds=5))
-    await sweep.fail_lost(world.db, SILENT, ABANDON)
+    assert [one async for one in sweep.fail_lost(world.db, SILENT, ABANDON)] == []
     assert (await world.job(job.id)).state is job.state
     await lose(world, SILENT + timedelta(seconds=1))
     for ended in ([job.id], []):  # each end is told once, to be counted
-        assert [one.id for one in await sweep.fail_lost(world.db, SILENT, ABANDON)] == ended
+        assert [one.id async for one in sweep.fail_lost(world.db, SILENT, ABANDON)] == ended
         after = await world.job(job.id)
         assert after.error is not None
         assert (after.state, after.error["code"]) == (JobState.FAILED, "SERVER_LOST")
@@ -190,8 +191,29 @@ async def test_jobs_of_a_lost_server_fail(world: World, type: JobType, runs: boo
 async def test_a_delete_waits_for_its_server(world: World, runs: bool) -> None:
     job = await waiting(world, JobType.DELETE, runs=runs)
     await lose(world, timedelta(days=99))
-    await sweep.fail_lost(world.db, SILENT, ABANDON)
+    assert [one async for one in sweep.fail_lost(world.db, SILENT, ABANDON)] == []
     assert await world.job(job.id) == job
+
+
+async def test_each_end_is_told_though_the_next_fails(world: World) -> None:
+    """Each is a transaction by itself, and is to be counted."""
+    made = [await waiting(world, JobType.SYNC, runs=True) for _ in range(2)]
+    await lose(world, SILENT + timedelta(seconds=1))
+    told: list[Job] = []
+
+    async def fail_the_second(tx: Tx, job: Job, reason: str) -> None:
+        if told:
+            raise CatalogueError("gone")
+        await ABANDON[job.type](tx, job, reason)
+
+    abandon = dict.fromkeys(JobType, fail_the_second)
+    with pytest.raises(CatalogueError):
+        async for job in sweep.fail_lost(world.db, SILENT, abandon):
+            told.append(job)
+    (first,) = told
+    states = {job.id: (await world.job(job.id)).state for job in made}
+    assert states.pop(first.id) is JobState.FAILED
+    assert list(states.values()) == [JobState.RUNNING]
 
 
 async def test_a_job_that_moves_meanwhile_is_left_alone(world: World) -> None:
@@ -199,7 +221,7 @@ async def test_a_job_that_moves_meanwhile_is_left_alone(world: World) -> None:
     job = await waiting(world, JobType.COPY, runs=True)
     async with world.db.write() as tx:
         await jobs.move(tx, job, Move.SUCCEED, at=now())
-    assert await sweep._end(world.db, job, Move.FAIL, CANCELLED, ABANDON) == []
+    assert await sweep._end(world.db, job, Move.FAIL, CANCELLED, ABANDON) is None
     assert (await world.job(job.id)).state is JobState.SUCCEEDED
     assert (await world.get(job.container_id)).status is Status.COPYING
 
@@ -227,11 +249,11 @@ async def test_what_is_to_be_cancelled_waits_for_no_server(
         for asked in (runs, job):
             await jobs.request_cancel(tx, asked.id)
     await lose(world, offline - timedelta(seconds=5))
-    await sweep.end_cancelled(world.db, offline, ABANDON)
+    assert [one async for one in sweep.end_cancelled(world.db, offline, ABANDON)] == []
     assert (await world.job(job.id)).state is JobState.QUEUED
     await lose(world, offline + timedelta(seconds=1))
     for ended in ([job.id], []):
-        assert [one.id for one in await sweep.end_cancelled(world.db, offline, ABANDON)] == ended
+        assert [one.id async for one in sweep.end_cancelled(world.db, offline, ABANDON)] == ended
         after = await world.job(job.id)
         assert (after.state, after.error) == (JobState.CANCELLED, CANCELLED)
         assert (await world.get(job.container_id)).status is afterwards

@@ -67,8 +67,10 @@ class Works:
         return job
 
     async def ended(self, job: Job) -> Job:
+        """How it has ended; that is told, to be counted."""
         while (current := await self.world.job(job.id)).state not in ENDED:
             await asyncio.sleep(0.01)
+        await until(lambda: current in self.settled)
         return current
 
     async def begun(self, job: Job) -> Job:

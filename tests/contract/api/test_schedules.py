@@ -6,7 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -339,6 +339,50 @@ async def test_one_whose_commit_was_not_confirmed_is_not_begun_again(
     await forgetful.close()
     assert await looked(world, at) == []
     assert (await world.the_job()).container_id == copy.id
+
+
+class Slow(Database):
+    """A catalogue whose first writer waits until something else has happened."""
+
+    def __init__(self, url: str, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(url)
+        self._meanwhile = [meanwhile]
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Any]:
+        while self._meanwhile:
+            await self._meanwhile.pop()()
+        async with super().write() as tx:
+            yield tx
+
+
+@pytest.mark.parametrize("what", ["another daemon", "another schedule", "its end", "a delete"])
+async def test_a_daemon_that_was_slow_begins_nothing_that_is_no_longer_due(
+    world: World, tmp_path: Path, what: str
+) -> None:
+    copy = await scheduled(world)
+    at = await due(world, copy)
+    told: list[Job] = []
+
+    async def meanwhile() -> None:
+        if what == "another daemon":
+            told.extend(await looked(world, at))
+            await done(world, told[0])
+            return
+        async with world.db.write() as tx:
+            if what == "a delete":
+                await containers.delete(tx, copy.id)
+                return
+            text = MINUTELY if what == "another schedule" else None
+            await containers.change(tx, copy.id, sync_schedule=text)
+            await schedules.put(tx, copy.id, at + TICK if text else None)
+
+    slow = Slow(f"sqlite:///{tmp_path}/catalogue.db", meanwhile)
+    assert await scheduler.sync_due(slow, world.deps.config, at) == []
+    await slow.close()
+    assert [job.id for job in await world.all_jobs()] == [job.id for job in told]
+    if what == "another schedule":
+        assert await due(world, copy) == at + TICK
 
 
 # --- the daemon's part ---------------------------------------------------------------------------

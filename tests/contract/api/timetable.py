@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from daemon import scheduler
 from daemon.model import Container, Job, Server, Status, now

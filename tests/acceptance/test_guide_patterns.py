@@ -4,6 +4,8 @@ three common ones. Of the last the proxy's commands are left out: there is no pr
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -11,6 +13,8 @@ from tests.acceptance.cluster import Cluster, MakeCluster
 from tests.acceptance.guide import Reader
 
 SLACK_BYTES = 64 << 10
+UPDATE_BYTES = 12 << 20
+WIRE_BYTES_PER_SECOND = 4 << 20
 LOOK_SECONDS = 0.2  # instead of the 60 between two looks at a source
 
 NIGHTLY = """
@@ -102,8 +106,9 @@ async function conditionalSync(sourceId, copyId) {
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: MakeCluster) -> Cluster:
-    """Three servers: US, EU and Asia."""
-    return make_cluster(3, {"timing": {"sweep_seconds": LOOK_SECONDS}})
+    """Three servers, US, EU and Asia, on a wire where an update takes its time."""
+    wire = {"bandwidth_limit_bytes_per_second": WIRE_BYTES_PER_SECOND}
+    return make_cluster(3, {"timing": {"sweep_seconds": LOOK_SECONDS}, "transfer": wire})
 
 
 @pytest.fixture
@@ -150,20 +155,21 @@ async def test_team_environments_are_synced_by_one_command(
     cluster: Cluster, reader: Reader
 ) -> None:
     """The same by `sync --copies-of`, for copies on all three servers: the update travels once to
-    each of the two others."""
+    each of the two others, also while another sync there already waits for it."""
     template = await reader.create("template-3")
     servers = [daemon.server_id for daemon in cluster.daemons]
     near, *far = [
         (await reader.api.copy(template, server))[0]
         for server in (servers[0], *[servers[1]] * 3, servers[2])
     ]
-    changed_bytes = await reader.change(template, 1)
+    update = Path(await reader.api.rootfs(template), "srv/update")
+    update.write_bytes(Random(3).randbytes(UPDATE_BYTES))
     await reader.shell("hoody containers sync --copies-of $TEMPLATE_ID", template_id=template)
     jobs = [await reader.settled(copy) for copy in (near, *far)]
     assert jobs[0]["result"]["bytes_wire"] == 0
     wire_bytes = [job["result"]["bytes_wire"] for job in jobs[1:]]
-    assert sum(wire_bytes[:3]) <= changed_bytes + 3 * SLACK_BYTES
-    assert wire_bytes[3] <= changed_bytes + SLACK_BYTES
+    assert UPDATE_BYTES <= sum(wire_bytes[:3]) <= UPDATE_BYTES + 3 * SLACK_BYTES
+    assert UPDATE_BYTES <= wire_bytes[3] <= UPDATE_BYTES + SLACK_BYTES
     for copy in (near, *far):
         await reader.same(template, copy)
 

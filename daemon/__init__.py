@@ -9,6 +9,7 @@ engine                  claims jobs, runs them, settles them
 worker, exporter,       the data plane: processes of their own, so that no bulk byte passes
 keeper                  through the event loop that serves the API
 news                    word that the catalogue may have changed
+schedule, scheduler     when copies are synced by themselves; and that they are
 auth, verbs, api        who may ask, what is asked, and the HTTP in front of it
 service                 builds and runs all of it (`hoodyd run`)
 setup, cli, commands    `hoodyd`, the operator's command

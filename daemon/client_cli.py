@@ -17,7 +17,7 @@ from daemon.commands.jobs import jobs
 from daemon.commands.login import login
 from daemon.commands.projects import projects
 from daemon.commands.servers import servers
-from daemon.commands.session import JobFailed
+from daemon.commands.session import JobFailed, SomeRefused
 from daemon.commands.snapshots import snapshots
 
 EXIT_REFUSED = 3
@@ -47,6 +47,8 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except JobFailed:
         sys.exit(EXIT_JOB_FAILED)
+    except SomeRefused:
+        sys.exit(EXIT_REFUSED)
     except Refused as error:
         click.echo(f"hoody: {told(error)}", err=True)
         sys.exit(EXIT_REFUSED)

@@ -226,6 +226,14 @@ class LookRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """When the next sync begins that a container's `sync_schedule` asks for, jitter included."""
+
+    container_id: str
+    next_sync_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetRow:
     """A dataset that the catalogue knows.
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from daemon import locks, logs, setup, sweep
+from daemon import locks, logs, scheduler, setup, sweep
 from daemon.actions import ACTIONS
 from daemon.api.app import make_app, make_metrics_app
 from daemon.api.deps import Deps
@@ -154,6 +154,7 @@ class Service:
             self._watch_keeper(),
             self._sweep(),
             self._expire(),
+            self._keep_schedules(),
             listen(self._config.database.url, self._news),
         ]
 
@@ -276,6 +277,10 @@ class Service:
         await self._condition.mounted.wait()
         pause_seconds = self._config.timing.sweep_seconds
         await sweep.expire_in_time(self._db, self._config.server.id, pause_seconds, self._news.tell)
+
+    async def _keep_schedules(self) -> None:
+        await self._condition.mounted.wait()
+        await scheduler.sync_in_time(self._db, self._config, self._news.tell)
 
     async def _until_told(self) -> None:
         """Raises _Stopped at SIGTERM or SIGINT, which ends the other parts."""

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from daemon import schedule
 from daemon.api.access import (
     known_server,
     require,
@@ -43,8 +44,9 @@ from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route, job_headers
 from daemon.api.showing import page_of, show, show_all
 from daemon.auth import Scope
 from daemon.model import Container, JobType, Project, Status, new_id, now
-from daemon.store import containers, jobs
+from daemon.store import containers, jobs, schedules
 from daemon.store.containers import ContainerFilter
+from daemon.store.database import Tx
 from daemon.verbs import Verb
 from daemon.views import FLAGS
 
@@ -202,10 +204,19 @@ async def patch(call: Call[PatchBody, Nothing]) -> Answer:
             raise ContainerNameInUse(details={"name": "is taken"})
         if given:
             await containers.change(tx, found.id, **given, updated_at=now())
+        if given.get("sync_schedule", found.sync_schedule) != found.sync_schedule:
+            await _reschedule(tx, found.id, given["sync_schedule"])
     await refresh(call.deps, [found])
     async with call.deps.db.read() as tx:
         data = await show(tx, await visible_container(tx, call.caller, call.id))
     return Answer(data, "Container updated successfully")
+
+
+async def _reschedule(tx: Tx, container_id: str, text: str | None) -> None:
+    """Notes the first sync of a new schedule, whose due times are those from now on."""
+    at = now()
+    begins_at = None if text is None else schedule.next_sync(text, container_id, at, at)
+    await schedules.put(tx, container_id, begins_at)
 
 
 async def delete(call: Plain) -> Answer:

@@ -24,12 +24,14 @@ from daemon.api.errors import (
     ValidationFailed,
 )
 from daemon.api.fields import ContainerName, Fields, GivenKey, Nothing, ObjectId, SnapshotReference
-from daemon.api.queueing import queue
-from daemon.api.routing import Answer, AnyRoute, Call, Route, job_headers
+from daemon.api.queueing import add, note, queue
+from daemon.api.routing import Answer, AnyRoute, Call, Caller, Route, job_headers
 from daemon.api.showing import show
 from daemon.auth import Scope
+from daemon.config import Config
 from daemon.model import (
     Container,
+    Job,
     JobType,
     Json,
     Project,
@@ -152,39 +154,49 @@ def copy_name(source_name: str, taken: Set[str]) -> str:
 async def sync(call: Call[Nothing, StrategyQuery]) -> Answer:
     """Queues a sync; of a copy that never came to be, the copy again."""
     async with call.write() as tx:
-        copied = await visible_container(tx, call.caller, call.id)
-        if copied.source_container_id is None:
-            raise ContainerNotCopied
-        source = await visible_container(
-            tx, call.caller, copied.source_container_id, SourceContainerNotFound
-        )
-        server = await known_server(tx, copied.server_id, "server_id")
-        is_first = copied.generation_id is None
-        reference = copied.source_snapshot if is_first else None
-        state = await _asked_state(tx, source, reference)
-        await _require_strategy(tx, call.query.strategy, source, server)
-        require(copied, Verb.SYNC)
-        require(source, Verb.COPY_FROM)
-        await containers.change(tx, copied.id, status=Status.COPYING, status_reason=None)
-        params: Json = {"strategy": call.query.strategy}
-        if state is not None:
-            params |= snapshot_params(state)
-        if is_first:
-            job = await queue(call, tx, JobType.COPY, copied, params)
-            await _require_room(tx, server, source)
-        else:
-            params["was"] = copied.status.value
-            job = await queue(call, tx, JobType.SYNC, copied, params)
-            require_space(server)
+        begun = await begin_sync(tx, call.deps.config, call.caller, call.id, call.query.strategy)
+        job = await note(call, tx, begun)
         data = {
-            "container_id": copied.id,
-            "source_container_id": source.id,
+            "container_id": job.container_id,
+            "source_container_id": job.source_container_id,
             "status": Status.COPYING.value,
         }
         message = "Container sync initiated successfully"
         answer = await call.keep(tx, Answer(data, message, headers=job_headers(job.id)))
     call.deps.news.tell()
     return answer
+
+
+async def begin_sync(
+    tx: Tx, config: Config, caller: Caller, copy_id: str, strategy: str = "auto"
+) -> Job:
+    """The queued job of a sync that the caller wants. Raises ApiError; then the transaction must
+    not be committed."""
+    copied = await visible_container(tx, caller, copy_id)
+    if copied.source_container_id is None:
+        raise ContainerNotCopied
+    source = await visible_container(
+        tx, caller, copied.source_container_id, SourceContainerNotFound
+    )
+    server = await known_server(tx, copied.server_id, "server_id")
+    is_first = copied.generation_id is None
+    reference = copied.source_snapshot if is_first else None
+    state = await _asked_state(tx, source, reference)
+    await _require_strategy(tx, strategy, source, server)
+    require(copied, Verb.SYNC)
+    require(source, Verb.COPY_FROM)
+    await containers.change(tx, copied.id, status=Status.COPYING, status_reason=None)
+    params: Json = {"strategy": strategy}
+    if state is not None:
+        params |= snapshot_params(state)
+    if is_first:
+        job = await add(tx, config, JobType.COPY, copied, params)
+        await _require_room(tx, server, source)
+        return job
+    params["was"] = copied.status.value
+    job = await add(tx, config, JobType.SYNC, copied, params)
+    require_space(server)
+    return job
 
 
 async def _require_room(tx: Tx, server: Server, source: Container) -> None:

@@ -23,16 +23,15 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
+from daemon import schedule
 from daemon.api.errors import ApiError, InvalidContainerName, InvalidId, ValidationFailed
 from daemon.keys import PublicKey, parse_public_key
-from daemon.model import JobState, JobType, Status
+from daemon.model import JobState, JobType, Status, now
 
 _ID = re.compile(r"[0-9a-f]{24}")
 _CONTAINER_NAME = re.compile(r"[A-Za-z0-9_-]{3,100}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-_CRON_PART = re.compile(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?")
-_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 
 # What is not VALIDATION_ERROR, by the type that the validators below give their errors.
 _KINDS: dict[str, type[ApiError]] = {"id": InvalidId, "container_name": InvalidContainerName}
@@ -102,19 +101,7 @@ def _digits(value: object) -> object:
 
 
 def _cron(text: str) -> str:
-    """Five fields: minute, hour, day, month, weekday (0 and 7 are Sunday)."""
-    fields = text.split()
-    if len(fields) != len(_CRON_RANGES):
-        raise ValueError("must be cron text of five fields")
-    for field, (low, high) in zip(fields, _CRON_RANGES, strict=True):
-        for part in field.split(","):
-            match = _CRON_PART.fullmatch(part)
-            if match is None:
-                raise ValueError(f"has no cron field in '{part}'")
-            first = low if match[1] is None else int(match[1])
-            last = first if match[2] is None else int(match[2])
-            if not low <= first <= last <= high or match[3] in ("0", "00"):
-                raise ValueError(f"'{part}' is out of {low}-{high}")
+    schedule.check(text, now())
     return text
 
 

@@ -10,7 +10,8 @@ import click
 
 from daemon.client import Client, Json, NoConnection, Refused
 from daemon.commands import output
-from daemon.commands.session import together
+from daemon.commands.hints import told
+from daemon.commands.session import SomeRefused, together
 from daemon.commands.waiting import report_all
 from daemon.commands.waiting import wait as wait_for
 
@@ -39,13 +40,17 @@ class Request:
 async def act(client: Client, requests: Sequence[Request], *, wait: bool, as_json: bool) -> None:
     """Asks for all, at most eight at a time, and waits for their jobs unless told not to.
 
-    `as_json` prints the answers' data, each with its job under `job`. Raises JobFailed where a
-    job did not succeed, and Refused for the first request that was refused, after the others.
+    `as_json` prints the answers' data, each with its job under `job`. What comes of one has no
+    bearing on the others. The worst is raised at the end: JobFailed where a job did not succeed,
+    else SomeRefused, or Refused where no more than one thing was asked.
     """
     gate = asyncio.Semaphore(AT_ONCE)
     answers = await together([_ask(client, request, gate) for request in requests])
     asked = list(zip(requests, answers, strict=True))
-    refused = [answer for _one, answer in asked if isinstance(answer, Refused)]
+    refused = [(one.label, answer) for one, answer in asked if isinstance(answer, Refused)]
+    if len(requests) > 1:
+        for label, refusal in refused:
+            click.echo(f"{label}: {told(refusal)}", err=True)
     started = [
         (one.named(answer[0]), *answer) for one, answer in asked if not isinstance(answer, Refused)
     ]
@@ -62,7 +67,7 @@ async def act(client: Client, requests: Sequence[Request], *, wait: bool, as_jso
         for label, job in zip(labels, jobs, strict=True):
             click.echo(f"{label}: job {job['id']}")
     if refused:
-        raise refused[0]
+        raise SomeRefused if len(requests) > 1 else refused[0][1]
 
 
 async def _ask(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator
 
 import click
-from rich.markup import escape
-from rich.tree import Tree
+from rich.text import Text
 
 from daemon.client import Client, Json
 from daemon.commands import output
@@ -95,8 +94,9 @@ def containers_tree(container: str | None, as_json: bool) -> None:
         if as_json:
             output.print_json(lineage(found, top))
             return
-        for root in lineage(found, top):
-            output.out().print(_tree(root))
+        console = output.out()
+        for line in draw(lineage(found, top), ascii_only=console.options.ascii_only):
+            console.print(line, soft_wrap=True)  # a terminal breaks what is too long, and cuts none
 
     run(work)
 
@@ -138,19 +138,15 @@ def containers_restart(container: str, no_wait: bool, as_json: bool) -> None:
 
 
 def lineage(found: list[Json], top: str | None) -> list[Json]:
-    """Containers with their copies below them in `copies`: from `top` down, or from every one
-    whose source is not among those found."""
-    copies: dict[object, list[Json]] = defaultdict(list)
-    ids = {one["id"] for one in found}
-    for one in reversed(found):
-        source = one.get("source_container_id")
-        copies[source if source in ids else None].append(one)
-
-    def below(one: Json) -> Json:
-        return {**one, "copies": [below(copy) for copy in copies[one["id"]]]}
-
-    roots = copies[None] if top is None else [one for one in found if one["id"] == top]
-    return [below(one) for one in roots]
+    """Containers with their copies below them in `copies`, the oldest first: from `top` down, or
+    from every one whose source is not among those found."""
+    below: dict[str, list[Json]] = {str(one["id"]): [] for one in reversed(found)}
+    nodes: dict[str, Json] = {str(one["id"]): {**one} for one in reversed(found)}
+    roots: list[Json] = []
+    for node_id, node in nodes.items():
+        node["copies"] = below[node_id]
+        below.get(str(node.get("source_container_id")), roots).append(node)
+    return roots if top is None else [nodes[top]] if top in nodes else []
 
 
 def _power(method: str, container: str, verb: str, *, wait: bool, as_json: bool) -> None:
@@ -175,12 +171,44 @@ def _row(container: Json) -> list[str]:
     ]
 
 
-def _tree(container: Json) -> Tree:
-    name, status = escape(str(container["name"])), container.get("status")
-    facts = [str(container["id"]), str(container.get("server_name")), str(status)]
-    facts += [str(container["sync_state"])] if container.get("sync_state") else []
-    tree = Tree(f"[bold]{name}[/]  {'  '.join(escape(fact) for fact in facts)}")
+def draw(roots: list[Json], *, ascii_only: bool) -> Iterator[Text]:
+    """What `lineage` found, as lines that show what is a copy of what. Copies of one source that
+    is gone stand together, below a line for it."""
+    fork, corner, bar = ("+-- ", "`-- ", "|   ") if ascii_only else ("├── ", "└── ", "│   ")
+    left = [("", "", one) for one in reversed(_with_deleted(roots))]
+    while left:  # not by recursion, for there may be many copies of copies
+        lead, indent, one = left.pop()
+        yield Text(lead).append(_label(one))
+        lead, below = corner, " " * len(bar)
+        for copy_ in reversed(_copies(one)):
+            left.append((indent + lead, indent + below, copy_))
+            lead, below = fork, bar
+
+
+def _with_deleted(roots: list[Json]) -> list[Json]:
+    """The same, but orphans are below the source that they had."""
+    tops: dict[object, Json] = {}
+    for root in roots:
+        source_id = root.get("source_container_id")
+        if root.get("sync_state") != "orphaned":
+            tops[root["id"]] = root
+        elif source_id in tops:
+            tops[source_id] = {**tops[source_id], "copies": [*_copies(tops[source_id]), root]}
+        else:
+            tops[source_id] = {"name": "(deleted)", "id": source_id, "copies": [root]}
+    return list(tops.values())
+
+
+def _copies(container: Json) -> list[Json]:
     copies = container["copies"]
-    for copy_ in copies if isinstance(copies, list) else []:
-        tree.children.append(_tree(copy_))
-    return tree
+    return copies if isinstance(copies, list) else []
+
+
+def _label(container: Json) -> Text:
+    label = output.cell(str(container["name"]))
+    label.stylize("bold")
+    facts = [container.get(name) for name in ("id", "server_name", "status", "sync_state")]
+    for fact in facts:
+        if fact:
+            label.append("  ").append(output.cell(str(fact)))
+    return label

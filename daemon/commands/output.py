@@ -70,7 +70,7 @@ def print_table(
         numeric = header.startswith(">")
         table.add_column(header.lstrip(">"), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(cell(value) for value in row))
     console.width = max(console.width, _width(headers, rows))
     console.print(table)
 
@@ -103,7 +103,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         if value not in ("", "-"):
-            table.add_row(name, _cell(value))
+            table.add_row(name, cell(value))
     out().print(table)
 
 
@@ -174,8 +174,8 @@ def _apart(ids: Sequence[str]) -> int:
     return _ID_DIGITS_MAX
 
 
-def _cell(value: str) -> Text:
-    """Text as it is: what a user wrote is never read as markup or as control characters."""
+def cell(value: str) -> Text:
+    """A value in its colour: what a user wrote is never read as markup or as control characters."""
     shown = "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value
     )

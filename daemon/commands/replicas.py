@@ -64,15 +64,11 @@ def sync(
         if container is not None:
             targets = [(container, await find(client, "containers", container))]
         else:
-            source_id = await find(client, "containers", str(copies_of))
-            found = await client.everything("containers", source_container_id=source_id)
-            targets = [(str(one["name"]), str(one["id"])) for one in found]
+            targets = await _copies(client, str(copies_of))
         requests = [
             Request(label, "POST", f"/containers/{copy_id}/sync", None, _query(strategy))
             for label, copy_id in targets
         ]
-        if not requests:
-            click.echo(f"{copies_of} has no copies", err=True)
         await act(client, requests, wait=not no_wait, as_json=as_json)
 
     run(work)
@@ -109,6 +105,16 @@ def create(
         await act(client, [request], wait=not no_wait, as_json=as_json)
 
     run(work)
+
+
+async def _copies(client: Client, source: str) -> list[tuple[str, str]]:
+    """The copies of a source, by name and id. Raises Refused where there is neither."""
+    source_id = await find(client, "containers", source)
+    found = await client.everything("containers", source_container_id=source_id)
+    if not found:
+        await client.get(f"/containers/{source_id}")
+        click.echo(f"{source} has no copies", err=True)
+    return [(str(one["name"]), str(one["id"])) for one in found]
 
 
 def _given(asked: dict[str, object]) -> Json:

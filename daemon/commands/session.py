@@ -29,6 +29,10 @@ class JobFailed(Exception):
     """A job that was waited for did not succeed; what went wrong has been printed."""
 
 
+class SomeRefused(Exception):
+    """The API refused some of several requests; which, and why, has been printed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Where the API is, and the token that says who asks."""

@@ -8,6 +8,7 @@ sequence    one counter that orders jobs and snapshots
 servers accounts containers     who and what there is
 user_snapshots                  the states that users have kept, and who lists them
 jobs events idempotency         what is to be done, what happened, what was answered
+schedules                       when syncs begin by themselves
 looks                           who is asked to look at a filesystem, and what was seen
 datasets snapshots bases        what lies in the servers' storages, and why
 holdings leases unneeded        what jobs hold, who ships, what collect waits for

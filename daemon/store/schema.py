@@ -38,7 +38,7 @@ from daemon.store.columns import (
     primary,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest file of `migrations/versions`; a catalogue with another one is refused."""
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
@@ -230,6 +230,14 @@ looks = Table(
     may("asked_at", UtcTime),
     may("looked_at", UtcTime),
     may("written_at", UtcTime),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    part_of("containers", "container_id"),
+    must("next_sync_at", UtcTime),
+    Index("ix_schedules_next", "next_sync_at"),
 )
 
 idempotency = Table(

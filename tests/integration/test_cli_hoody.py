@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon.model import DatasetRow, Role
-from daemon.store import datasets
+from daemon.model import DatasetRow, Role, Status
+from daemon.states import Move
+from daemon.store import containers, datasets
 from tests.integration.command_line import Ran, environment, run
-from tests.integration.hoody_site import Site, site_at
+from tests.integration.hoody_site import BROKEN, Site, site_at, with_engine
 
 
 @pytest.fixture
@@ -109,16 +110,36 @@ async def test_tree_shows_what_is_a_copy_of_what(site: Site) -> None:
     assert [one["name"] for one in tree[0]["copies"]] == ["dev"]
 
 
-async def test_sync_of_all_copies_tells_refusals_after_the_others(site: Site) -> None:
+async def test_sync_of_all_copies_tells_each_refusal_and_asks_for_the_others(site: Site) -> None:
     web = await site.world.container("web")
     good = await site.world.copy_of(web, "good")
-    busy = await site.world.copy_of(web, "busy")
-    await site.world.job(busy)
+    busy = [await site.world.copy_of(web, name) for name in ("busy", "busier")]
+    for copy in busy:
+        await site.world.job(copy)
     ran = await site.hoody("containers", "sync", "--copies-of", "web", "--no-wait")
     assert ran.code == 3
-    assert "OPERATION_STATE_CONFLICT" in ran.err
+    told = sorted(line.partition(": Container")[0] for line in ran.err.splitlines())
+    assert told == [f"{name}: OPERATION_STATE_CONFLICT" for name in ("busier", "busy")]
     assert ran.out.startswith("good: job ")
-    assert {job.container_id for job in await site.world.all_jobs()} == {good.id, busy.id}
+    asked = {job.container_id for job in await site.world.all_jobs()}
+    assert asked == {good.id, *(copy.id for copy in busy)}
+
+
+async def test_sync_of_all_copies_exits_by_the_worst(site: Site) -> None:
+    """A job that failed is worse than a refusal, and a refusal than what went well."""
+    web = await site.world.container("web")
+    await site.world.copy_of(web, "bad")
+    busy = await site.world.copy_of(web, "busy", status=Status.RESTORING)
+    syncing = ("containers", "sync", "--copies-of")
+    ran = await with_engine(site.hoody(*syncing, "web"), site.settle(Move.FAIL, error=BROKEN))
+    assert ran.code == 4
+    assert "busy: OPERATION_STATE_CONFLICT" in ran.err
+    assert "bad: sync failed: PEER_UNREACHABLE" in ran.err
+    ran = (await site.hoody(*syncing, "busy")).good()
+    assert ran.err == "busy has no copies\n"
+    async with site.world.db.write() as tx:
+        await containers.delete(tx, busy.id)
+    assert (await site.hoody(*syncing, busy.id)).code == 3
 
 
 async def test_sync_wants_one_of_two(site: Site) -> None:

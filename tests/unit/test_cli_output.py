@@ -9,7 +9,7 @@ import pytest
 
 from daemon.client import Json
 from daemon.commands import output, session, waiting
-from daemon.commands.containers import lineage
+from daemon.commands.containers import draw, lineage
 
 
 @pytest.mark.parametrize(
@@ -174,3 +174,65 @@ def test_lineage_has_every_container_once() -> None:
     assert [one["id"] for one in below] == ["b"]
     assert [one["id"] for one in below[0]["copies"]] == ["c"]
     assert [one["id"] for one in lineage(found, "c")] == ["c"]
+
+
+def container(name: str, source: str | None = None, sync: str | None = None) -> Json:
+    return {"id": name[0] * 24, "name": name, "status": "running", "sync_state": sync} | {
+        "server_name": "eu",
+        "source_container_id": source and source * 24,
+    }
+
+
+def drawn(found: list[Json], top: str | None = None, *, ascii_only: bool = False) -> list[str]:
+    """The lines; those found are given as the API does, newest first."""
+    lines = draw(lineage(found[::-1], top), ascii_only=ascii_only)
+    return [str(line).replace("  eu  running", "") for line in lines]
+
+
+def said(lead: str, name: str, sync: str = "") -> str:
+    return f"{lead}{name}  {name[0] * 24}" + (f"  {sync}" if sync else "")
+
+
+MADE = [
+    container("web"),
+    container("staging", "w", "behind"),
+    container("1st", "9", "orphaned"),
+    container("db"),
+    container("alice", "s", "current"),
+    container("bob", "s", "current"),
+    container("2nd", "9", "orphaned"),
+    container("3rd", "2", "current"),
+    container("eu", "w", "current"),
+]
+
+
+def test_a_tree_shows_what_is_a_copy_of_what_and_orphans_below_what_they_had() -> None:
+    assert drawn(MADE) == [
+        said("", "web"),
+        said("├── ", "staging", "behind"),
+        said("│   ├── ", "alice", "current"),
+        said("│   └── ", "bob", "current"),
+        said("└── ", "eu", "current"),
+        f"(deleted)  {'9' * 24}",
+        said("├── ", "1st", "orphaned"),
+        said("└── ", "2nd", "orphaned"),
+        said("    └── ", "3rd", "current"),
+        said("", "db"),
+    ]
+    assert drawn(MADE, "2" * 24, ascii_only=True) == [
+        f"(deleted)  {'9' * 24}",
+        said("`-- ", "2nd", "orphaned"),
+        said("    `-- ", "3rd", "current"),
+    ]
+    assert drawn(MADE, "0" * 24) == []
+
+
+def test_a_tree_may_be_deeper_than_functions_call_each_other() -> None:
+    depth = 3000
+    chain = [container("web")] + [
+        container("copy") | {"id": str(number), "source_container_id": str(number - 1)}
+        for number in range(depth)
+    ]
+    lines = drawn(chain)
+    assert len(lines) == depth + 1
+    assert lines[-1].startswith("    " * (depth - 2) + "└── copy")

@@ -22,6 +22,7 @@ from daemon.store import (
     jobs,
     migrate,
     rows,
+    schedules,
     schema,
     user_snapshots,
 )
@@ -36,6 +37,7 @@ KINDS = {
     "jobs": model.Job,
     "datasets": model.DatasetRow,
     "looks": model.LookRow,
+    "schedules": model.ScheduleRow,
     "idempotency": model.KeyedRow,
     "snapshots": model.SnapshotRow,
     "user_snapshots": model.UserSnapshot,
@@ -84,7 +86,8 @@ async def test_a_catalogue_in_use_is_brought_to_this_schema(empty_url: str) -> N
         await tx.run_sync(at_first_schema)
     before = Catalogue(db)
     await before.fill()
-    container = before.container()
+    container = before.container(sync_schedule="0 2 * * *")
+    plain = before.container("plain")
     running = {"state": JobState.RUNNING, "attempt": 1, "sequence": 1}
     sync = before.job(JobType.SYNC, container.id, **running)
     delete = before.job(JobType.DELETE, container.id, sequence=2)
@@ -93,7 +96,8 @@ async def test_a_catalogue_in_use_is_brought_to_this_schema(empty_url: str) -> N
         model.new_id(), before.here.id, model.Role.MIRROR, "g" * 24, "mirrors/a", created_at=T0
     )
     async with db.write() as tx:
-        await rows.add(tx, schema.containers, container)
+        for one in (container, plain):
+            await rows.add(tx, schema.containers, one)
         for job in (sync, delete):
             await rows.add(tx, schema.jobs, job)
         await rows.add(tx, schema.datasets, row)
@@ -109,6 +113,8 @@ async def test_a_catalogue_in_use_is_brought_to_this_schema(empty_url: str) -> N
     async with db.read() as tx:
         assert await tx.run_sync(differences) == []
     assert await before.read(containers.get, container.id) == container
+    (missed,) = await before.read(schedules.due, before.here.id, model.now())
+    assert missed.container_id == container.id
     assert await before.read(jobs.active) == [sync, delete]
     assert await before.read(user_snapshots.listed, container.id) == []
     assert [old.user_id for old in await before.read(events.since, 0, 9)] == [None]

@@ -60,8 +60,8 @@ class Done:
 class _Pools(PrivateZfs):
     """Makes pools of another size than the demo's."""
 
-    def __init__(self, size_bytes: int) -> None:
-        super().__init__()
+    def __init__(self, size_bytes: int, cache_mib: int | None) -> None:
+        super().__init__(cache_mib=cache_mib)
         self._size_bytes = size_bytes
 
     def create_pool(self, pool: str, file: str, size_bytes: int, *options: str) -> None:
@@ -181,11 +181,14 @@ def scratch() -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def running(backend: str, directory: str, pool_bytes: int = 8 * GB) -> AsyncIterator[World]:
-    """Two servers in a directory that is there; with `zfs` each has a pool of this size."""
+async def running(
+    backend: str, directory: str, pool_bytes: int = 8 * GB, cache_mib: int | None = None
+) -> AsyncIterator[World]:
+    """Two servers in a directory that is there; with `zfs` each has a pool of this size, and
+    zfs-fuse remembers so much of them where its own limit will not do."""
     os.makedirs(os.path.join(directory, "import"))
     with contextlib.ExitStack() as stack:
-        zfs = stack.enter_context(_Pools(pool_bytes)) if backend == "zfs" else None
+        zfs = stack.enter_context(_Pools(pool_bytes, cache_mib)) if backend == "zfs" else None
         servers = Servers(directory, backend, zfs)
         stack.callback(servers.stop)
         await servers.start()

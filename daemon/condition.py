@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from daemon.children import Child
 from daemon.lines import Message
+from daemon.model import Job
 from transfer.model import Capacity
 
 FIRST_ANSWER_POLL_SECONDS = 0.2
@@ -53,9 +54,11 @@ class Condition:
             self.capacity = Capacity(**capacity)
             self.storage_failure = None
 
-    def collect_soon(self) -> None:
-        """Tells the keeper that something may have become superfluous."""
-        if self.keeper is not None:
+    def collect_after(self, job: Job) -> None:
+        """Tells the keeper that something may have become superfluous. What a sync that found
+        nothing new may have left can wait until it looks by itself."""
+        found_nothing = (job.result or {}).get("strategy") == "unchanged"
+        if self.keeper is not None and not found_nothing:
             self.keeper.tell({"collect": True})
 
     async def changed(self, seconds: float) -> None:

@@ -15,7 +15,7 @@ from typing import cast
 
 from daemon import lines, logs
 from daemon.errors import CatalogueError, LeaseLost
-from daemon.model import Job, JobState, JobType, Json, now
+from daemon.model import Job, JobType, Json, now
 from daemon.news import News
 from daemon.pool import Pool
 from daemon.retry import Policy, next_attempt
@@ -114,13 +114,12 @@ class Engine:
 
     async def _round(self) -> None:
         async with self._db.read() as tx:
-            active = await jobs.of_server_active(tx, self._server_id)
-        await self._watch_running([job for job in active if job.state is JobState.RUNNING])
-        queued = [job for job in active if job.state is JobState.QUEUED]
-        for waiting in queued:
-            if waiting.cancel_requested:  # it needs no worker to end
-                await self._try_to_settle(waiting, {"error": CANCELLED})
-        wanted = {job.type for job in queued}
+            running = await jobs.running_on(tx, self._server_id)
+            unwanted = await jobs.queued_to_cancel(tx, self._server_id)
+            wanted = await jobs.queued_types(tx, self._server_id)
+        await self._watch_running(running)
+        for waiting in unwanted:  # it needs no worker to end
+            await self._try_to_settle(waiting, {"error": CANCELLED})
         while types := wanted & self._pool.open_to:  # without work, no writer's turn is taken
             at = now()
             until = at + timedelta(seconds=LEASE_SECONDS)

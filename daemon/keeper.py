@@ -5,6 +5,7 @@ filesystem that hangs never stops the daemon, which kills a keeper that is silen
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import asdict
 from datetime import timedelta
@@ -18,12 +19,16 @@ from daemon.errors import CatalogueError
 from daemon.model import generation_path, now
 from daemon.store import containers
 from daemon.store.database import Database
-from transfer.errors import StorageError
+from transfer.errors import TransferError
+from transfer.model import Capacity
 from transfer.storage import open_storage
 from transfer.storage.base import Storage
 
 COLLECT_SECONDS = 10.0
+COLLECT_SECONDS_MAX = 300.0
+PAUSES_PER_LOOK = 10
 LOOK_SECONDS = 0.5
+ANSWER_SECONDS = 30.0
 
 log = logs.get(__name__)
 
@@ -71,7 +76,7 @@ async def mount_all(db: Database, storage: Storage, config: Config) -> None:
             continue
         try:
             await storage.mount(generation_path(container.id, container.generation_id))
-        except StorageError as error:
+        except TransferError as error:
             log.error("cannot mount", container_id=container.id, reason=error.message)
             continue
         await asyncio.to_thread(
@@ -88,16 +93,36 @@ async def _listen(collect_now: asyncio.Event) -> None:
 
 
 async def _beat(storage: Storage, heartbeat_seconds: float) -> None:
-    """Says how the storage is, at every heartbeat."""
+    """Says how the storage is, at every heartbeat. Where it hangs it says that, and waits on for
+    the same answer: what waits for a mount can at times not even be killed."""
+    asked: asyncio.Task[Capacity | str] | None = None
+    told: str | None = None
     while True:
-        try:
-            await storage.read_check()
-            capacity = await storage.capacity()
-        except StorageError as error:
-            lines.tell({"failure": error.message})
+        asked = asked or asyncio.create_task(_ask(storage))
+        await asyncio.wait({asked}, timeout=ANSWER_SECONDS)
+        found = asked.result() if asked.done() else f"no answer for {ANSWER_SECONDS:g} s"
+        if isinstance(found, str):
+            lines.tell({"failure": found})
+            if found != told:
+                log.error("the storage fails", reason=found)
+            told = found
         else:
-            lines.tell({"capacity": asdict(capacity)})
-        await asyncio.sleep(heartbeat_seconds)
+            lines.tell({"capacity": asdict(found)})
+            if told is not None:
+                log.info("the storage is well again")
+            told = None
+        if asked.done():
+            asked = None
+            await asyncio.sleep(heartbeat_seconds)
+
+
+async def _ask(storage: Storage) -> Capacity | str:
+    """The room in the storage, or what is wrong with it."""
+    try:
+        await storage.read_check()
+        return await storage.capacity()
+    except TransferError as error:
+        return error.message
 
 
 async def _look(db: Database, storage: Storage, server_id: str) -> None:
@@ -112,19 +137,41 @@ async def _look(db: Database, storage: Storage, server_id: str) -> None:
 
 
 async def _collect(collector: Collector, collect_now: asyncio.Event) -> None:
-    """Collects now and then, and soon after a job has ended."""
+    """Collects now and then, and soon after jobs have ended."""
+    ended = -math.inf
     while True:
-        began = time.monotonic()
-        try:
-            for deed in await collector.run(now()):
-                log.info("collected", kind=deed.kind, path=deed.path, guid=deed.guid)
-        except (StorageError, CatalogueError) as error:
-            log.error("collect failed", reason=error.message)
-        else:
-            lines.tell({"collected": round(time.monotonic() - began, 6)})
-        collect_now.clear()
-        try:
-            async with asyncio.timeout(COLLECT_SECONDS):
-                await collect_now.wait()
-        except TimeoutError:
-            continue
+        if await is_due(collector, time.monotonic() - ended, collect_now):
+            collect_now.clear()
+            await _collect_once(collector)
+            ended = time.monotonic()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _collect_once(collector: Collector) -> None:
+    began = time.monotonic()
+    try:
+        for deed in await collector.run(now()):
+            log.info("collected", kind=deed.kind, path=deed.path, guid=deed.guid)
+    except (TransferError, CatalogueError) as error:
+        log.error("collect failed", reason=error.message)
+    else:
+        lines.tell({"collected": round(time.monotonic() - began, 6)})
+
+
+async def is_due(collector: Collector, passed: float, collect_now: asyncio.Event) -> bool:
+    """Whether the next round is, so many seconds after the last one.
+
+    A round looks at the whole storage. What that takes, and keeps from others, is a small part of
+    the time, however large the storage is; but what jobs that have ended leave half-made does not
+    wait for that.
+    """
+    fair = min(PAUSES_PER_LOOK * collector.look_seconds, COLLECT_SECONDS_MAX)
+    if passed >= max(fair, COLLECT_SECONDS) or (passed >= fair and collect_now.is_set()):
+        return True
+    if passed < min(fair, COLLECT_SECONDS):
+        return False
+    try:
+        return await collector.is_urgent()
+    except CatalogueError as error:
+        log.error("cannot see what jobs left", reason=error.message)
+        return False

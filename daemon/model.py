@@ -22,6 +22,11 @@ def snapshot_name(snapshot_id: str) -> str:
     return f"h-{snapshot_id}"
 
 
+def snapshot_id(name: str) -> str:
+    """The id of the snapshot that has this name in storage."""
+    return name.removeprefix("h-")
+
+
 def generation_path(container_id: str, generation_id: str) -> str:
     """Where a generation's dataset lies under the storage's root."""
     return f"containers/{container_id}/{generation_id}"

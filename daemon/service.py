@@ -198,7 +198,7 @@ class Service:
     def _settled(self, job: Job) -> None:
         if job.state in ENDED:
             self._metrics.ended(job)
-        self._condition.collect_soon()
+        self._condition.collect_after(job)
 
     async def _keeper(self) -> None:
         await keep_alive(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from daemon.actions import holds
 from daemon.actions.context import Context
 from daemon.errors import JobError
-from daemon.model import Container, SnapshotRow, generation_path, new_id, now, snapshot_name
+from daemon.model import (
+    Container,
+    SnapshotRow,
+    generation_path,
+    new_id,
+    now,
+    snapshot_id,
+    snapshot_name,
+)
 from daemon.store import looks, snapshots
 from transfer.errors import SnapshotMissing
 from transfer.model import Guid
@@ -83,6 +91,9 @@ async def _take_new(ctx: Context, container: Container, source: Source) -> Ancho
         await snapshots.taken(tx, row.id, snapshot.guid, asked_at)
         if snapshot.name == snapshot_name(row.id):
             await looks.written(tx, container.id, asked_at)
+        else:  # an older one, which has all there is: syncs ask for it by its own name
+            own_id = snapshot_id(snapshot.name)
+            await snapshots.was_there(tx, replace(row, id=own_id, guid=snapshot.guid))
     return Anchor(snapshot.guid, asked_at)
 
 

@@ -8,6 +8,7 @@ stays for the next round. What no row accounts for is not touched: `hoodyd docto
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -52,9 +53,18 @@ class Collector:
         self._server_id = server_id
         self._rules = rules
         self._marked: frozenset[Guid] = frozenset()
+        self._met: frozenset[letting_go.Leaving] = frozenset()
+        self.look_seconds = 0.0
+        """What the last look at the whole storage took."""
+
+    async def is_urgent(self) -> bool:
+        """Whether jobs that have ended left what goes without a grace time, other than what the
+        last round has met: what that could not do away with, somebody still uses."""
+        return not await letting_go.leavings(self._db, self._server_id) <= self._met
 
     async def run(self, now: datetime) -> list[Deed]:
         """One round; returns what was done."""
+        met = await letting_go.leavings(self._db, self._server_id)
         traits = await self._storage.traits()
         self._marked = await letting_go.bases(
             self._db,
@@ -63,11 +73,11 @@ class Collector:
             bookmarks=traits.bookmarks,
         )
         left = await letting_go.left_over(self._db, self._server_id)
-        forest = _ours(await self._storage.forest())
+        forest = await self._look()
         if await letting_go.holds(self._db, self._storage, left, forest):
-            forest = _ours(await self._storage.forest())
+            forest = await self._look()
         if await self._move_orphans(forest):
-            forest = _ours(await self._storage.forest())
+            forest = await self._look()
         inventory = await self._take_inventory(forest)
         await self._note_whole(inventory)
         todo = deeds(forest, inventory.needs)
@@ -76,7 +86,16 @@ class Collector:
         await letting_go.rows(self._db, left, _without(forest, done))
         await self._drop_bookmarks(_without(forest, done), inventory)
         await sizes.note(self._db, self._server_id, forest)
+        self._met = met
         return done
+
+    async def _look(self) -> Forest:
+        """All that is in the storage, of ours."""
+        began = time.monotonic()
+        try:
+            return _ours(await self._storage.forest())
+        finally:
+            self.look_seconds = time.monotonic() - began
 
     async def _take_inventory(self, forest: Forest) -> Inventory:
         traits = await self._storage.traits()

@@ -59,6 +59,20 @@ class LeftOver:
     snapshots: dict[str, Guid | None]
 
 
+Leaving = tuple[str, str | None]
+"""What a job that has ended left: a dataset's id and the job's, or the job's id where it is holds
+that it left."""
+
+
+async def leavings(db: Database, server_id: str) -> frozenset[Leaving]:
+    """What goes without a grace time. Costs two short questions of the catalogue, however much
+    there is."""
+    async with db.read() as tx:
+        half_made = await datasets.left_on(tx, server_id)
+        holders = await holdings.left_on(tx, server_id)
+    return frozenset(half_made | {(job_id, None) for job_id in holders})
+
+
 async def left_over(db: Database, server_id: str) -> LeftOver:
     """Is read before the storage is: what a job makes in between, and then ends, must neither
     count as missing nor as let go of."""

@@ -6,7 +6,7 @@ from daemon import logs
 from daemon.model import Container, generation_path, new_id, now, snapshot_name
 from daemon.store import containers, looks
 from daemon.store.database import Database
-from transfer.errors import StorageError
+from transfer.errors import TransferError
 from transfer.storage.base import Look, Storage
 
 log = logs.get(__name__)
@@ -36,6 +36,6 @@ async def _look(storage: Storage, container: Container) -> Look:
     path = generation_path(container.id, container.generation_id)
     try:
         return await storage.look(path, snapshot_name(new_id()))
-    except StorageError as error:
+    except TransferError as error:
         log.warning("cannot look", container_id=container.id, reason=error.message)
         return Look(changed=False)

@@ -40,6 +40,12 @@ async def get(tx: Tx, container_id: str) -> Container | None:
     return await rows.one(tx, Container, wanted)
 
 
+async def some(tx: Tx, container_ids: Collection[str]) -> list[Container]:
+    """Those of these containers that are there."""
+    wanted = select(containers).where(containers.c.id.in_(container_ids))
+    return await rows.every(tx, Container, wanted)
+
+
 async def change(tx: Tx, container_id: str, **columns: object) -> bool:
     """Set columns of a container; False where it is gone. Raises Conflict as `insert` does."""
     of_one = update(containers).where(containers.c.id == container_id)

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
-from sqlalchemy import or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from daemon.model import DatasetRow
+from daemon.model import DatasetRow, Role
 from daemon.store import rows
 from daemon.store.database import Tx
-from daemon.store.schema import datasets, strata
+from daemon.store.schema import ACTIVE, datasets, jobs, strata
 
 
 async def insert(tx: Tx, dataset: DatasetRow) -> None:
@@ -35,6 +35,19 @@ async def by_path(tx: Tx, server_id: str, path: str) -> DatasetRow | None:
 async def on_server(tx: Tx, server_id: str) -> list[DatasetRow]:
     """All datasets of a server, oldest first."""
     return await _every(tx, datasets.c.server_id == server_id)
+
+
+async def left_on(tx: Tx, server_id: str) -> set[tuple[str, str | None]]:
+    """A server's datasets, by id and job, that jobs which have ended left half-made, or with
+    something begun in them that has not landed."""
+    begun = and_(datasets.c.role == Role.MIRROR, datasets.c.trimmed.is_(False))
+    at_work = exists().where(jobs.c.id == datasets.c.job_id, jobs.c.state.in_(ACTIVE))
+    wanted = select(datasets.c.id, datasets.c.job_id).where(
+        datasets.c.server_id == server_id,
+        or_(datasets.c.ready.is_(False), begun),
+        ~at_work,
+    )
+    return {(row.id, row.job_id) for row in await tx.execute(wanted)}
 
 
 async def of_generation(tx: Tx, server_id: str, generation_id: str) -> list[DatasetRow]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import and_, delete, exists, insert, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from daemon.store.database import Tx
-from daemon.store.schema import holdings
+from daemon.store.schema import ACTIVE, holdings, jobs
 
 
 async def add(tx: Tx, job_id: str, server_id: str) -> None:
@@ -20,6 +20,13 @@ async def of_server(tx: Tx, server_id: str) -> list[str]:
     """The ids of the jobs that may have holds on a server."""
     wanted = select(holdings.c.job_id).where(holdings.c.server_id == server_id)
     return list((await tx.execute(wanted.order_by(holdings.c.job_id))).scalars())
+
+
+async def left_on(tx: Tx, server_id: str) -> set[str]:
+    """The ids of the jobs that have ended and may have holds on a server."""
+    at_work = exists().where(jobs.c.id == holdings.c.job_id, jobs.c.state.in_(ACTIVE))
+    wanted = select(holdings.c.job_id).where(holdings.c.server_id == server_id, ~at_work)
+    return set((await tx.execute(wanted)).scalars())
 
 
 async def servers_of(tx: Tx, job_id: str) -> list[str]:

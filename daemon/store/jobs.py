@@ -86,9 +86,14 @@ async def page(tx: Tx, wanted: JobFilter, page: int, limit: int) -> tuple[list[J
 async def active_for(tx: Tx, container_id: str) -> Job | None:
     """The job that a container is busy with or waits for: the oldest that has not ended, those
     that run beside others aside."""
+    return (await active_for_each(tx, [container_id])).get(container_id)
+
+
+async def active_for_each(tx: Tx, container_ids: Collection[str]) -> dict[str, Job]:
+    """The same of each of these containers that is busy or waits, by its id."""
     alone = jobs.c.type.not_in(sorted(BESIDE))
-    found = await _every(tx, jobs.c.container_id == container_id, _active(), alone)
-    return found[0] if found else None
+    found = await _every(tx, jobs.c.container_id.in_(container_ids), _active(), alone)
+    return {job.container_id: job for job in reversed(found)}
 
 
 async def of_server_active(tx: Tx, server_id: str) -> list[Job]:
@@ -104,6 +109,21 @@ async def active(tx: Tx) -> list[Job]:
 async def running_on(tx: Tx, server_id: str) -> list[Job]:
     """The running jobs of a server, oldest first."""
     return await _every(tx, jobs.c.server_id == server_id, jobs.c.state == JobState.RUNNING)
+
+
+async def queued_to_cancel(tx: Tx, server_id: str) -> list[Job]:
+    """The queued jobs of a server that are to be cancelled, oldest first."""
+    return await _every(tx, *_queued_on(server_id), jobs.c.cancel_requested)
+
+
+async def queued_types(tx: Tx, server_id: str) -> set[JobType]:
+    """The types of the queued jobs of a server: of a thousand jobs a few words."""
+    wanted = select(jobs.c.type).where(*_queued_on(server_id)).distinct()
+    return set((await tx.execute(wanted)).scalars())
+
+
+def _queued_on(server_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (jobs.c.server_id == server_id, jobs.c.state == JobState.QUEUED)
 
 
 async def lost(tx: Tx, now: datetime) -> list[Job]:

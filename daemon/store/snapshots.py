@@ -23,6 +23,13 @@ async def insert(tx: Tx, snapshot: SnapshotRow) -> SnapshotRow:
     return placed
 
 
+async def was_there(tx: Tx, snapshot: SnapshotRow) -> None:
+    """Add a snapshot that has no row yet, because nobody asked for it: a state that was settled or
+    looked at. It comes before all that were asked for."""
+    if await get(tx, snapshot.id) is None:
+        await rows.add(tx, snapshots, replace(snapshot, sequence=0))
+
+
 async def get(tx: Tx, snapshot_id: str) -> SnapshotRow | None:
     """The snapshot with this id."""
     wanted = select(snapshots).where(snapshots.c.id == snapshot_id)
@@ -53,13 +60,14 @@ async def usable_anchor(
 
 
 async def with_guid(tx: Tx, container: Container, guid: Guid) -> SnapshotRow | None:
-    """The row of a snapshot that was taken of a container's live generation."""
+    """The row under whose id a snapshot was taken of a container's live generation. Later rows may
+    name the same snapshot: of anchors before which nothing had been written since."""
     wanted = select(snapshots).where(
         snapshots.c.container_id == container.id,
         snapshots.c.generation_id == container.generation_id,
         snapshots.c.guid == guid,
     )
-    return await rows.one(tx, SnapshotRow, wanted.limit(1))
+    return await rows.one(tx, SnapshotRow, wanted.order_by(snapshots.c.sequence).limit(1))
 
 
 async def on_server(tx: Tx, server_id: str) -> list[SnapshotRow]:

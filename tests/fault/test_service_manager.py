@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from tests.acceptance.cluster import Daemon
 from tests.acceptance.scraped import Scrape
 from tests.fault.boundaries import FreezingCluster, MakeCluster
 from tests.fault.disturbing import assert_same, halted, in_the_middle, source_on_a
-from tests.fault.hanging import SUFFIX
+from tests.fault.hanging import STUCK_SUFFIX, SUFFIX
 from tests.service_manager import Listener, watching
 
 EXPORTERS = 2
@@ -60,7 +63,8 @@ def stopped(cluster: FreezingCluster) -> Iterator[Daemon]:
     daemon.stop()
     yield daemon
     daemon.kill()
-    daemon.config_path.with_suffix(SUFFIX).unlink(missing_ok=True)
+    for suffix in (SUFFIX, STUCK_SUFFIX):
+        daemon.config_path.with_suffix(suffix).unlink(missing_ok=True)
     daemon.start()
 
 
@@ -124,6 +128,33 @@ def test_an_engine_that_hangs_is_not_pinged_for(daemon: Daemon, listener: Listen
     said = listener.out_of_patience(PATIENCE_SECONDS)
     assert set(said) == {"STATUS=no answer from engine"}
     assert daemon.is_ready()  # its other parts are well
+
+
+def test_a_storage_that_hangs_is_told_and_waited_for(daemon: Daemon, listener: Listener) -> None:
+    """Nothing is ended for it: what waits for a mount could not be."""
+    (keeper,) = daemon.children("keeper")
+    stuck = daemon.config_path.with_suffix(STUCK_SUFFIX)
+    stuck.touch()
+    failing = not_ready(daemon)
+    assert failing["storage"] == "no answer for 0.5 s"
+    listener.rest()
+    assert "WATCHDOG=1" in listener.hear()
+    assert daemon.log_tail().count("the storage fails") == 1
+    stuck.unlink()
+    daemon.wait_ready()
+    assert daemon.log_tail().count("the storage is well again") == 1
+    assert daemon.children("keeper") == [keeper]
+
+
+def not_ready(daemon: Daemon) -> dict[str, str]:
+    """What readyz names when it says no."""
+    while True:
+        try:
+            with urllib.request.urlopen(f"{daemon.url}/readyz"):
+                time.sleep(POLL_SECONDS)
+        except urllib.error.HTTPError as error:
+            with error:
+                return dict(json.load(error)["failing"])
 
 
 def test_a_peer_listener_that_hangs_is_not_pinged_for(daemon: Daemon, listener: Listener) -> None:

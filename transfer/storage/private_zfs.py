@@ -23,6 +23,7 @@ START_SECONDS = 15.0
 BUSY_SECONDS = 10.0
 POLL_SECONDS = 0.05
 COMMAND_SECONDS = 60.0
+UNMOUNTS_PER_COMMAND = 100
 
 
 def available() -> str | None:
@@ -54,10 +55,13 @@ def enter_namespace() -> None:
 
 class PrivateZfs:
     """The daemon and its file-backed pools; needs `enter_namespace` first. Use `with`, or
-    `start` and `stop`; one that `outlives` this process goes on when neither is reached."""
+    `start` and `stop`; one that `outlives` this process goes on when neither is reached.
+    `cache_mib` is how much it may remember of its pools, in MiB, where its own limit will not do.
+    """
 
-    def __init__(self, *, outlives: bool = False) -> None:
+    def __init__(self, *, outlives: bool = False, cache_mib: int | None = None) -> None:
         self._outlives = outlives
+        self._cache_mib = cache_mib
         self._pools: list[tuple[str, str]] = []
         self._daemon: subprocess.Popen[bytes] | None = None
 
@@ -76,6 +80,8 @@ class PrivateZfs:
     def start(self) -> None:
         """Starts the daemon and waits until it answers. Raises CommandFailed."""
         argv = ["zfs-fuse", "--no-daemon", "--no-kstat-mount", "--pidfile", "/run/zfs/daemon.pid"]
+        if self._cache_mib is not None:
+            argv += ["--max-arc-size", str(self._cache_mib)]
         self._daemon = command.start_server(argv, outlives=self._outlives)
         deadline = time.monotonic() + START_SECONDS
         while command.run_blocking(["zpool", "list"], deadline_seconds=START_SECONDS).status != 0:
@@ -119,8 +125,9 @@ class PrivateZfs:
 def _unmount_all(pool: str) -> None:
     with open("/proc/self/mountinfo", encoding="utf-8") as lines:
         mounts = [line.split(" ")[4] for line in lines if f"zfs {pool}/" in line]
-    for directory in reversed(mounts):
-        _do("umount", "--lazy", directory)
+    mounts.reverse()
+    for start in range(0, len(mounts), UNMOUNTS_PER_COMMAND):
+        _do("umount", "--lazy", *mounts[start : start + UNMOUNTS_PER_COMMAND])
 
 
 def _destroy(pool: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 
 from daemon.model import JobType, Project, new_id, now
 from daemon.store import accounts, servers
@@ -105,3 +106,25 @@ async def test_outside_of_the_bounds(name: str, api: Api) -> None:
         assert reply.body["details"]
     for query in ("page=1", "limit=1", "limit=100", "page=1&limit=100", "page=001"):
         assert (await api.get(f"/{name}?{query}")).status == 200, query
+
+
+async def test_a_long_list_takes_no_more_statements_than_a_short_one(api: Api) -> None:
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    source = await api.world.container()
+    copies = [await api.world.copy_of(source, f"copy-{number}") for number in range(10)]
+    await api.world.job(copies[3])
+    event.listen(api.world.db._engine.sync_engine, "before_cursor_execute", note)
+    taken = []
+    for limit in (2, 11):
+        statements.clear()
+        assert len(await ids(api, "containers", limit=limit)) == limit
+        taken.append(len(statements))
+    assert taken[1] <= taken[0]
+    shown = (await api.get("/containers", params={"limit": 11})).data["containers"]
+    busy = [one["id"] for one in shown if one["current_job_id"]]
+    assert busy == [copies[3].id]
+    assert {one["sync_state"] for one in shown} == {None, "behind"}

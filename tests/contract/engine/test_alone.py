@@ -325,4 +325,5 @@ async def test_every_word_of_the_keeper_ends_its_silence() -> None:
 
 
 def test_nobody_is_told_to_collect_while_there_is_no_keeper() -> None:
-    Condition().collect_soon()
+    job = Job(new_id(), JobType.STOP, JobState.SUCCEEDED, new_id(), new_id(), new_id())
+    Condition().collect_after(job)

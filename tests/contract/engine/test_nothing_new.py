@@ -56,6 +56,18 @@ async def test_it_takes_six_commands_and_leaves_nothing(
         assert await zfs_world.findings(place) == []
 
 
+async def test_a_source_that_was_never_written_to_takes_no_more(
+    zfs_world: World, asked: list[Sequence[str]]
+) -> None:
+    """Each copy's anchor is then its settled state, for which no anchor was ever taken."""
+    source = await zfs_world.create()
+    copies = [await zfs_world.copy(source, name=name) for name in ("one", "two", "three")]
+    for copy in copies:
+        asked.clear()
+        assert (await zfs_world.sync(copy))["strategy"] == "unchanged"
+        assert len(asked) <= COMMANDS_MAX, asked
+
+
 async def test_what_the_source_has_since_comes(
     zfs_world: World, pair: tuple[Container, Container]
 ) -> None:

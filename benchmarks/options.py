@@ -35,6 +35,11 @@ class Options:
         return (6 if self.quick else 200) * MIB
 
     @property
+    def dir_tree_bytes(self) -> int:
+        """The same on `dir`, where each file costs, and all take longer."""
+        return (6 if self.quick else 64) * MIB
+
+    @property
     def rounds(self) -> int:
         """How often each peer has its turn."""
         return 1 if self.quick else 5

@@ -52,7 +52,8 @@ async def measure(options: Options) -> Part:
     found = Found()
     notes: list[str] = []
     pool_bytes = max(8 * GB, POOL_COPIES * options.tree_bytes)
-    for backend in ("zfs", "dir"):
+    sizes = {"zfs": options.tree_bytes, "dir": options.dir_tree_bytes}
+    for backend, tree_bytes in sizes.items():
         with scratch() as directory:
             async with running(backend, directory, pool_bytes) as world:
                 with sshd.running(os.path.join(directory, "sshd")) as door:
@@ -65,7 +66,7 @@ async def measure(options: Options) -> Part:
                     else:
                         compared.append(Rsync(directory, door))
                     for kind in data.KINDS:
-                        place = await _place(world.imports, kind, options)
+                        place = await _place(world.imports, kind, tree_bytes)
                         size_mib = place.size_bytes / MIB
                         seconds = await _bare(backend, place, directory, compared)
                         found.bare[backend, kind] = (size_mib, size_mib / seconds)
@@ -73,9 +74,9 @@ async def measure(options: Options) -> Part:
     return _part(notes, found)
 
 
-async def _place(imports: str, kind: str, options: Options) -> Place:
+async def _place(imports: str, kind: str, tree_bytes: int) -> Place:
     tree = os.path.join(imports, kind)
-    size_bytes = await asyncio.to_thread(data.make_tree, tree, kind, options.tree_bytes)
+    size_bytes = await asyncio.to_thread(data.make_tree, tree, kind, tree_bytes)
     return Place(kind, tree, size_bytes)
 
 

@@ -1,0 +1,34 @@
+"""The runtime that a server is configured with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from daemon.config import Config
+from daemon.errors import StartError
+from daemon.runtime.base import Runtime
+from daemon.runtime.none import NoNetwork, NoRuntime
+from daemon.runtime.runc import Runc
+
+
+def open_runtime(config: Config) -> Runtime:
+    """What starts and stops this server's containers."""
+    return open_runc(config) or NoRuntime()
+
+
+def open_runc(config: Config) -> Runc | None:
+    """The runtime `runc`, where this server has it."""
+    if config.runtime.driver == "none":
+        return None
+    return Runc(config.server.state_dir, NoNetwork())
+
+
+def check(config: Config) -> None:
+    """Raises StartError where this machine has not what the runtime needs."""
+    if config.runtime.driver == "none":
+        return
+    if shutil.which("runc") is None:
+        raise StartError("runtime.driver: there is no program runc; run: apt-get install runc")
+    if os.geteuid() != 0:
+        raise StartError("runtime.driver: runc needs root; run hoodyd as root, or set it to none")

@@ -49,6 +49,7 @@ async def _keep(config: Config) -> None:
     collect_now = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         if runtime is not None:  # what has died is dead, whatever can be mounted
+            await deaths.note_all(db, runtime, config.server.id)
             group.create_task(_watch(db, runtime, config.server.id))
         await mount_all(db, storage, config)
         lines.tell({"mounted": True})
@@ -121,7 +122,7 @@ async def _look(db: Database, storage: Storage, server_id: str) -> None:
 async def _watch(db: Database, runtime: Runc, server_id: str) -> None:
     """Notices what has ended: by the records of monitors at once, and by looking at all that
     should run where there is none."""
-    looked_at = -DEATHS_ALL_SECONDS
+    looked_at = time.monotonic()
     while True:
         try:
             if time.monotonic() - looked_at >= DEATHS_ALL_SECONDS:

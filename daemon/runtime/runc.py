@@ -148,23 +148,23 @@ class Runc:
     async def reap(self, container_id: str) -> None:
         """Ends what a monitor that was killed has left: nobody would keep its output, nor know how
         it ends. The lock keeps new monitors out meanwhile; nothing else of this process may open
-        it, since a close gives it up."""
-        if not os.path.exists(
-            os.path.join(places.runc_root(self._root, container_id), container_id)
-        ):
+        it, since a close gives it up. What the machine's last start has left, the next monitor of
+        the container removes."""
+        root, run = places.runc_root(self._root, container_id), self._run(container_id)
+        of_this_boot = run is None or run.boot_id == places.boot_id()
+        if not (of_this_boot and os.path.exists(os.path.join(root, container_id))):
             return
         lock = os.open(places.lock(self._root, container_id), os.O_RDWR | os.O_CLOEXEC)
         try:
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return
-            run = self._run(container_id)
-            await self._runc(container_id, "delete", "--force", container_id)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            argv = ["runc", "--root", root, "delete", "--force", container_id]
+            await commands.run(argv, deadline_seconds=END_SECONDS)
             record = places.ended(self._root, container_id)
-            if run is not None and run.boot_id == places.boot_id() and not os.path.exists(record):
+            if run is not None and not os.path.exists(record):
                 facts = {"exit_code": KILLED, "reason": "its monitor was killed, and so was it"}
                 await asyncio.to_thread(places.write_down, record, facts)
+        except BlockingIOError:
+            return  # a monitor has it
         finally:
             os.close(lock)
 
@@ -250,10 +250,6 @@ class Runc:
     def _run(self, container_id: str) -> Run | None:
         facts = _read(places.run(self._root, container_id))
         return None if facts is None else Run(**facts)  # type: ignore[arg-type]  # ours
-
-    async def _runc(self, container_id: str, *verb: str) -> None:
-        argv = ["runc", "--root", places.runc_root(self._root, container_id), *verb]
-        await commands.run(argv, deadline_seconds=END_SECONDS)
 
     def _forget(self, container_id: str) -> None:
         shutil.rmtree(places.folder(self._root, container_id), ignore_errors=True)

@@ -85,6 +85,15 @@ def kill(daemon: Daemon, container_id: str) -> int:
     return pid
 
 
+def lives(pid: int) -> bool:
+    """Whether there is a process of that id, and not only what is left of it until its parent
+    asks."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def cgroups(container_id: str) -> list[Path]:
     """The container's cgroups, one in each hierarchy of version 1."""
     top, name = Path("/sys/fs/cgroup"), bundle.cgroup_path(container_id).strip("/")

@@ -44,6 +44,9 @@ secret_file = {secret_file}
 sealing_key_file = {sealing_key_file}
 # audience = ""
 
+[runtime]
+# driver = "none"                    # none | runc: as root, containers run their command
+
 [transfer]
 # max_concurrent = 4                 # jobs at a time; one more where it is a short one
 # exporters = 2                      # processes that serve other servers

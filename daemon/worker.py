@@ -19,7 +19,7 @@ from daemon.keyfiles import read_sealing_key
 from daemon.model import Job, Json, Server
 from daemon.runtime.base import Runtime
 from daemon.runtime.driver import open_runtime
-from daemon.runtime.none import NoRuntime
+from daemon.runtime.none import NoNetwork, NoRuntime
 from daemon.store import jobs
 from daemon.store.database import Database
 from daemon.traffic import Tell, Teller
@@ -125,7 +125,7 @@ async def _serve(config: Config) -> None:
         ),
         connect=connector(config),
         sealing_key=read_sealing_key(config),
-        runtime=open_runtime(config),
+        runtime=open_runtime(config, NoNetwork()),
     )
     lines.tell({"ready": True})
     running: asyncio.Task[None] | None = None

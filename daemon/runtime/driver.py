@@ -7,21 +7,23 @@ import shutil
 
 from daemon.config import Config
 from daemon.errors import StartError
-from daemon.runtime.base import Runtime
+from daemon.runtime.base import Network, Runtime
 from daemon.runtime.none import NoNetwork, NoRuntime
 from daemon.runtime.runc import Runc
 
 
-def open_runtime(config: Config) -> Runtime:
-    """What starts and stops this server's containers."""
-    return open_runc(config) or NoRuntime()
+def open_runtime(config: Config, network: Network) -> Runtime:
+    """What starts and stops this server's containers, on this network where they have one."""
+    return NoRuntime() if config.runtime.driver == "none" else _runc(config, network)
 
 
 def open_runc(config: Config) -> Runc | None:
-    """The runtime `runc`, where this server has it."""
-    if config.runtime.driver == "none":
-        return None
-    return Runc(config.server.state_dir, NoNetwork())
+    """The runtime `runc`, where this server has it, for who only looks at what runs."""
+    return None if config.runtime.driver == "none" else _runc(config, NoNetwork())
+
+
+def _runc(config: Config, network: Network) -> Runc:
+    return Runc(config.server.state_dir, network)
 
 
 def check(config: Config) -> None:

@@ -47,6 +47,8 @@ class Log:
     def write(self, block: bytes) -> None:
         """Adds to it."""
         try:
+            if self._file.closed:
+                self._file = self._open()
             if self._file.tell() + len(block) > LOG_BYTES_MAX:
                 self._file.close()
                 os.replace(self._path, f"{self._path}.1")
@@ -77,7 +79,8 @@ def main(root: str, container_id: str) -> int:
     process = os.pidfd_open(pid)
     _answer({"pid": pid})
     status = _attend(process, pid, output, Log(places.log(root, container_id)))
-    places.write_down(places.ended(root, container_id), {"exit_code": _exit_code(status)})
+    with contextlib.suppress(OSError):  # a full disk: that it has ended is seen all the same
+        places.write_down(places.ended(root, container_id), {"exit_code": _exit_code(status)})
     _runc(root, container_id, "delete", "--force", container_id)
     return 0
 

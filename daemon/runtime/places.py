@@ -10,6 +10,7 @@ for each container that runs has a monitor that imports this.
         log, log.1         what it wrote: the newest, and what was before that
 """
 
+import errno
 import json
 import os
 
@@ -62,9 +63,12 @@ def boot_id() -> str:
 
 def started_ticks(pid: int) -> int:
     """When a process started, in ticks since the boot: with its pid it is like no other. Raises
-    OSError where there is none."""
+    OSError where there is none, or only what is left of one until its parent asks."""
     with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
+        fields = file.read().rpartition(b")")[2].split()
+    if fields[0] in (b"Z", b"X"):
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return int(fields[19])
 
 
 def private(path: str, flags: int) -> int:

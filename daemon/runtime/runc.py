@@ -93,11 +93,15 @@ class Runc:
                 raise JobError("START_FAILED", failed, container=container.id)
 
     async def stop(self, container: Container) -> int | None:
-        """TERM, where its first process heeds that, and KILL after a grace time."""
+        """TERM, where its first process heeds that, and KILL after a grace time. Raises JobError
+        STOP_FAILED where even that does not end it."""
         run = await self._settled(container.id)
         if run is not None:
             await self._end(container.id, run)
         await self.reap(container.id)
+        last = self._run(container.id)
+        if last is not None and last.boot_id == places.boot_id() and _is(last):
+            raise JobError("STOP_FAILED", "its process does not end", container=container.id)
         return self.end(container.id).exit_code
 
     async def remove(self, container: Container) -> None:
@@ -110,6 +114,10 @@ class Runc:
         """Whether it runs."""
         over = os.path.exists(places.ended(self._root, container_id))
         return not over and self._monitor(container_id) is not None
+
+    def running(self) -> list[str]:
+        """The containers that run here, whatever the catalogue says."""
+        return [name for name in sorted(os.listdir(self._root)) if self.alive(name)]
 
     def ended(self) -> list[str]:
         """The containers of which it is written down how they ended, and not noted yet."""
@@ -165,6 +173,8 @@ class Runc:
                 await asyncio.to_thread(places.write_down, record, facts)
         except BlockingIOError:
             return  # a monitor has it
+        except (TransferError, OSError) as error:
+            log.error("cannot reap", container_id=container_id, reason=str(error))
         finally:
             os.close(lock)
 
@@ -222,9 +232,7 @@ class Runc:
                 await self._monitor_gone(container_id, GRACE_SECONDS)
             if _is(run):
                 _send(process, signal.SIGKILL)
-            if not await self._monitor_gone(container_id, END_SECONDS):
-                log.error("a container does not end", container_id=container_id, pid=run.pid)
-                raise JobError("STOP_FAILED", "its process does not end", container=container_id)
+            await self._monitor_gone(container_id, END_SECONDS)
         finally:
             os.close(process)
 

@@ -4,10 +4,7 @@ stands for one that lives."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -20,14 +17,7 @@ from daemon.runtime.runc import Runc
 from daemon.states import Move
 from daemon.store import jobs
 from tests.engine_world import World
-
-LOCKS = """
-import fcntl, sys
-lock = open(sys.argv[1], "a+")
-fcntl.lockf(lock, fcntl.LOCK_EX)
-print(flush=True)
-sys.stdin.read()
-"""
+from tests.monitors import monitor_of
 
 
 class Stage:
@@ -49,16 +39,9 @@ class Stage:
     def ends(self, container: Container, exit_code: int) -> None:
         places.write_down(places.ended(self.root, container.id), {"exit_code": exit_code})
 
-    @contextmanager
-    def alive(self, container: Container) -> Iterator[None]:
+    def alive(self, container: Container) -> AbstractContextManager[None]:
         """It has a monitor that lives."""
-        argv = [sys.executable, "-c", LOCKS, places.lock(self.root, container.id)]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield
-            process.communicate()
+        return monitor_of(self.root, container.id)
 
     async def look(self) -> None:
         """Both ways in which the keeper looks."""

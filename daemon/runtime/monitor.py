@@ -57,6 +57,10 @@ class Log:
         except OSError:
             return
 
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._file.close()
+
     def _open(self) -> io.FileIO:
         return open(self._path, "ab", buffering=0, opener=places.private)
 
@@ -78,7 +82,8 @@ def main(root: str, container_id: str) -> int:
         return 1
     process = os.pidfd_open(pid)
     _answer({"pid": pid})
-    status = _attend(process, pid, output, Log(places.log(root, container_id)))
+    with contextlib.closing(Log(places.log(root, container_id))) as log:
+        status = _attend(process, pid, output, log)
     with contextlib.suppress(OSError):  # a full disk: that it has ended is seen all the same
         places.write_down(places.ended(root, container_id), {"exit_code": _exit_code(status)})
     _runc(root, container_id, "delete", "--force", container_id)

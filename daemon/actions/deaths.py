@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from daemon import logs
-from daemon.model import BESIDE, Container, Job, JobState, JobType, Status, new_id
+from daemon.model import Container, Job, JobState, JobType, Status, new_id
 from daemon.runtime.runc import End, Runc
 from daemon.store import containers, jobs
 from daemon.store.database import Database, Tx
 
 log = logs.get(__name__)
 
-_SWITCHING = frozenset(JobType) - BESIDE - {JobType.SNAPSHOT}
-"""Jobs that start and stop processes."""
+_POWER = frozenset({JobType.START, JobType.STOP, JobType.RESTART, JobType.DELETE})
+"""Jobs that start or stop what runs, for as long as an attempt runs."""
+
+_SWITCHING = frozenset({JobType.CREATE, JobType.COPY, JobType.SYNC, JobType.RESTORE})
+"""Jobs that do so, too; and between two attempts what a commit has said to be running may be
+yet to start."""
 
 
 async def note_all(db: Database, runtime: Runc, server_id: str) -> None:
@@ -67,9 +71,11 @@ async def _note(db: Database, runtime: Runc, container_id: str) -> None:
 
 
 async def _is_switched(tx: Tx, container_id: str) -> bool:
-    """Whether an attempt is under way that may start or stop the container."""
+    """Whether a job is under way that starts or stops the container."""
     job = await jobs.active_for(tx, container_id)
-    return job is not None and job.state is JobState.RUNNING and job.type in _SWITCHING
+    if job is None:
+        return False
+    return job.type in _SWITCHING or (job.type in _POWER and job.state is JobState.RUNNING)
 
 
 async def _start_again(tx: Tx, container: Container, end: End) -> None:

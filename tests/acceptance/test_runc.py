@@ -42,10 +42,14 @@ def tree(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     return boxes.make(cluster.tree(request.node.originalname))
 
 
-def hoodyd(daemon: Daemon, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def hoodyd(
+    daemon: Daemon, verb: str, *arguments: str, stdin: int = subprocess.DEVNULL
+) -> subprocess.CompletedProcess[str]:
     """`hoodyd VERB --config … ARGUMENTS`."""
     argv = [sys.executable, "-m", "daemon", verb, "--config", str(daemon.config_path), *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        argv, stdin=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 async def test_a_container_has_a_world_of_its_own(here: Daemon, api: Api, tree: str) -> None:
@@ -70,11 +74,24 @@ async def test_a_container_has_a_world_of_its_own(here: Daemon, api: Api, tree: 
     assert "1" in processes
     assert len(processes) == 2  # and the ls itself
     assert hoodyd(here, "exec", web, "--", "/bin/sh", "-c", "exit 7").returncode == 7
-    own = os.readlink("/proc/self/ns/net")
     for kind in ("pid", "mnt", "ipc", "uts", "net", "cgroup"):
         theirs = os.readlink(f"/proc/{boxes.pid_of(here, web)}/ns/{kind}")
-        assert theirs != os.readlink(f"/proc/self/ns/{kind}"), own
+        assert theirs != os.readlink(f"/proc/self/ns/{kind}")
     assert os.getpriority(os.PRIO_PROCESS, boxes.pid_of(here, web)) == 0  # a worker yields, it not
+
+
+async def test_a_command_has_the_terminal_that_it_is_given(
+    here: Daemon, api: Api, tree: str
+) -> None:
+    web = await api.create(tree, command=boxes.SLEEP)
+    asks = ["exec", web, "--", boxes.BUSYBOX, "test", "-t", "0"]
+    assert hoodyd(here, *asks).returncode == 1
+    ours, theirs = os.openpty()
+    try:
+        assert hoodyd(here, *asks, stdin=theirs).returncode == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 async def test_it_is_told_to_end_before_it_is_killed(here: Daemon, api: Api, tree: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance import boxes
 from tests.acceptance.api import Api
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster
+from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, PlainCluster
 
 # A runc that waits before it makes a container, for as long as the file is there.
 HALTING = """#!/bin/sh
@@ -24,6 +24,12 @@ exec {runc} "$@"
 def backend() -> str:
     """Nothing here depends on the storage."""
     return "dir"
+
+
+@pytest.fixture(scope="module")
+def cluster_type() -> type[Cluster]:
+    """As users have them: what ends with its daemon there, the kernel sees to."""
+    return PlainCluster
 
 
 @pytest.fixture(scope="module")

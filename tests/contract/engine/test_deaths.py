@@ -112,6 +112,19 @@ async def test_what_a_job_switches_is_the_jobs(
     assert await state(world, web) == (Status.STOPPED, 143, None)
 
 
+async def test_what_is_to_start_after_a_crash_is_the_jobs(
+    world: World, stage: Stage, web: Container
+) -> None:
+    """Between the commit of its switch and its start the container is said to run, and the next
+    attempt goes by that."""
+    stage.ran(web)
+    stage.ends(web, 143)
+    job = await world.running(JobType.SYNC, web, params={"was": "running"})
+    await world.end(job, Move.REQUEUE)
+    await stage.look()
+    assert (await world.get(web.id)).status is Status.RUNNING
+
+
 @pytest.mark.parametrize("kind", [JobType.SNAPSHOT, JobType.EXPIRE])
 async def test_what_a_job_only_reads_is_noted(
     world: World, stage: Stage, web: Container, kind: JobType

@@ -1,0 +1,98 @@
+"""Rules that change through any server take effect while containers run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from daemon.network import keeping
+from daemon.network.keeping import keep_applied
+from daemon.store import containers
+from tests.contract.network.conftest import Site, rule
+from tests.contract.network.wires import Ports, Wires, run
+
+DENY = [rule("in", "deny", "udp", ports="80")]
+ROUNDS_MAX = 500
+
+
+@pytest.fixture
+async def keeper(site: Site, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], None]]:
+    """Starts the keeper's part; it ends with the test."""
+    monkeypatch.setattr(keeping, "LOOK_SECONDS", 0.01)
+    tasks: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        running = keep_applied(site.catalogue.db, site.network, site.server_id)
+        tasks.append(asyncio.create_task(running))
+
+    yield start
+    for task in tasks:
+        assert not task.done()
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(inside: Ports, wires: Wires, address: str, reached: set[int]) -> None:
+    for _ in range(ROUNDS_MAX):
+        if inside.reached(wires.udp(None), address) == reached:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"never {reached}")
+
+
+async def test_what_is_put_is_applied(site: Site, wires: Wires, keeper: Callable[[], None]) -> None:
+    up = await site.up()
+    inside = Ports(wires, up.path, [80, 90])
+    keeper()
+    await until(inside, wires, up.address, {80, 90})
+    for firewall, reached in ((DENY, {90}), ([], {80, 90})):
+        await site.put(up.container, firewall=firewall)
+        await until(inside, wires, up.address, reached)
+
+
+async def test_a_keeper_that_starts_puts_right_what_was_flushed(
+    site: Site, wires: Wires, keeper: Callable[[], None]
+) -> None:
+    up = await site.up(DENY)
+    inside = Ports(wires, up.path, [80, 90])
+    run("nft", "flush", "ruleset")
+    assert inside.reached(wires.udp(None), up.address) == {80, 90}
+    keeper()
+    await until(inside, wires, up.address, {90})
+
+
+async def test_what_fails_is_tried_again(
+    site: Site, wires: Wires, keeper: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = await site.up()
+    inside = Ports(wires, up.path, [80, 90])
+    keeper()
+    await until(inside, wires, up.address, {80, 90})
+    apply, failed = site.network.apply, asyncio.Event()
+
+    async def fail(container_id: str) -> None:
+        monkeypatch.setattr(site.network, "apply", apply)
+        failed.set()
+        monkeypatch.setenv("PATH", "/nonexistent")
+        try:
+            await apply(container_id)
+        finally:
+            monkeypatch.undo()
+
+    monkeypatch.setattr(site.network, "apply", fail)
+    await site.put(up.container, firewall=DENY)
+    await failed.wait()
+    await until(inside, wires, up.address, {90})
+
+
+async def test_a_deleted_container_is_no_fault(
+    site: Site, wires: Wires, keeper: Callable[[], None]
+) -> None:
+    up, gone = await site.up(), await site.container()
+    inside = Ports(wires, up.path, [80, 90])
+    keeper()
+    await site.catalogue.write(containers.delete, gone.id)
+    await site.put(up.container, firewall=DENY)
+    await until(inside, wires, up.address, {90})

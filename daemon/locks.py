@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from daemon.errors import StartError, StartLater
-from transfer.errors import TransferStalled
 
 WORKERS_GONE_SECONDS = 10.0
-ALONE_SECONDS = 120.0
 POLL_SECONDS = 0.05
 
 
@@ -50,23 +46,6 @@ async def wait_for_children(state_dir: str) -> None:
                 return
             await asyncio.sleep(POLL_SECONDS)
         raise StartLater("server.state_dir: a process of an earlier daemon does not end")
-    finally:
-        os.close(descriptor)
-
-
-@asynccontextmanager
-async def alone(path: str) -> AsyncIterator[None]:
-    """Nobody else has the lock of this file meanwhile. Raises TransferStalled where somebody does
-    not let go of it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        for _ in range(int(ALONE_SECONDS / POLL_SECONDS)):
-            if _try_alone(descriptor):
-                break
-            await asyncio.sleep(POLL_SECONDS)
-        else:
-            raise TransferStalled(f"{path} is locked for {ALONE_SECONDS:g} s")
-        yield
     finally:
         os.close(descriptor)
 

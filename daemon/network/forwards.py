@@ -20,15 +20,17 @@ async def refused(wanted: Iterable[Forward], own_table: str) -> list[Forward]:
     asked = list(wanted)
     if not asked:
         return []
-    others = noted(await commands.nft_json("list", "ruleset", "ip"), own_table)
-    return [one for one in asked if one.taken in others or listens(one)]
+    listed = await commands.nft_json("list", "ruleset", "ip")
+    own, others = noted(listed, own_table)
+    return [one for one in asked if one.taken in others or (one.taken not in own and listens(one))]
 
 
-def noted(listed: Iterable[Mapping[str, Any]], own_table: str) -> set[str]:
-    """The forwards of all tables but one, by the words noted beside their rules."""
-    rules = [one["rule"] for one in listed if "rule" in one]
+def noted(listed: Iterable[Mapping[str, Any]], own_table: str) -> tuple[set[str], set[str]]:
+    """The forwards of a table, and those of all others, by the words noted beside their rules."""
+    rules = [one["rule"] for one in listed if "rule" in one and "comment" in one["rule"]]
     ours = [one for one in rules if str(one["table"]).startswith("hoody_")]
-    return {str(one["comment"]) for one in ours if one["table"] != own_table and "comment" in one}
+    own = {str(one["comment"]) for one in ours if one["table"] == own_table}
+    return own, {str(one["comment"]) for one in ours if one["table"] != own_table}
 
 
 def listens(one: Forward) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Interface, IPv4Network
 
-from daemon import locks, logs
+from daemon import logs
 from daemon.errors import JobError
 from daemon.model import Container
 from daemon.network import commands, forwards, ground, ruleset
@@ -19,10 +20,11 @@ from daemon.network.ground import INSIDE, Ground, Seat
 from daemon.network.ruleset import Forward
 from daemon.store import containers
 from daemon.store.database import Database
-from transfer.errors import CommandFailed, TransferStalled
+from transfer.errors import TransferError
+from transfer.storage.locks import locked
 
-LOCK = "/run/hoody-network.lock"
-"""The machine's, for two daemons share its ports."""
+LOCK_DIR = "/run"
+"""The machine's, for two daemons share its ports and its tables."""
 
 _IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
 
@@ -42,24 +44,24 @@ class Network:
         """Makes the container's network, with its rules as they are now; returns the path of the
         namespace to join. What is there already is left as it is. Raises JobError START_FAILED."""
         try:
-            async with locks.alone(LOCK):
+            async with _alone():
                 await self._up(container.id)
-        except (CommandFailed, TransferStalled, OSError) as error:
+        except (TransferError, OSError) as error:
             raise JobError("START_FAILED", f"the network cannot be made: {error}") from error
         return ground.namespace_path(container.id)
 
     async def down(self, container_id: str) -> None:
         """Removes all that `up` made but the choice of the address, and with the last container
-        the bridge. Raises CommandFailed."""
-        async with locks.alone(LOCK):
+        the bridge. Raises TransferError."""
+        async with _alone():
             await _remove(container_id)
             if not await commands.ip_json("link", "show", "master", self._here.bridge):
                 await self._leave()
 
     async def apply(self, container_id: str) -> None:
         """Makes the container's rules be as the catalogue has them; nothing where it is not up. A
-        forward that cannot be had is left out, and logged. Raises CommandFailed."""
-        async with locks.alone(LOCK):
+        forward that cannot be had is left out, and logged. Raises TransferError."""
+        async with _alone():
             container = await self._container(container_id)
             address = self._addresses.of(container_id)
             if container is None or address is None:
@@ -174,6 +176,10 @@ class Network:
             ],
             ground.namespace(seat.container_id),
         )
+
+
+def _alone() -> AbstractAsyncContextManager[None]:
+    return locked(LOCK_DIR, "hoody-network")
 
 
 async def _is_up(seat: Seat) -> bool:

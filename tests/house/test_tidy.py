@@ -23,7 +23,6 @@ TEXT_SUFFIXES = (".py", ".md", ".toml", ".lock", ".service", ".sh", ".mako", "")
 SETTINGS_AHEAD = frozenset(
     {
         "runtime.driver",
-        "runtime.network",
     }
 )
 

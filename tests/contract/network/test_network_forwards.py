@@ -104,6 +104,16 @@ async def test_the_servers_own_ports_are_not_taken_from_it(
     await site.network.up(made)
 
 
+async def test_what_a_container_has_stays_its_own(site: Site, wires: Wires) -> None:
+    up = await site.up(network=[forward(8080, 80)])
+    wires.udp(None, 8080)  # comes too late
+    await site.network.apply(up.container.id)
+    await site.network.up(up.container)
+    listener = wires.udp(up.path, 80)
+    wires.udp(wires.outside).sendto(b"word", (SERVER, 8080))
+    assert listener.recv(100) == b"word"
+
+
 async def test_a_connection_that_has_ended_does_not_take_a_port(site: Site, wires: Wires) -> None:
     server = wires.tcp(None, 8080)
     client = wires.connect(wires.outside, SERVER, 8080)

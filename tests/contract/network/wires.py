@@ -143,8 +143,10 @@ class Wires:
 class Ports:
     """Sockets that listen for datagrams at several ports of one place."""
 
-    def __init__(self, wires: Wires, path: str | None, ports: Sequence[int] = ()) -> None:
-        self._sockets = {port: wires.udp(path, port) for port in (*ports, SENTINEL)}
+    def __init__(
+        self, wires: Wires, path: str | None, ports: Sequence[int] = (), address: str = ""
+    ) -> None:
+        self._sockets = {port: wires.udp(path, port, address) for port in (*ports, SENTINEL)}
 
     def reached(self, sender: socket.socket, address: str) -> set[int]:
         """Those of the ports to which a datagram from the sender comes."""
@@ -186,7 +188,7 @@ def left() -> dict[str, str]:
         "links": run("ip", "-brief", "link", "show"),
         "tables": run("nft", "list", "ruleset"),
         "namespaces": "\n".join(sorted(path.name for path in Path(NAMESPACES).glob("*"))),
-        "routes": run("ip", "route", "show", "table", "all"),
+        "routes": run("ip", "-4", "route", "show", "table", "all"),
     }
 
 

@@ -155,8 +155,7 @@ class Network:
             [
                 f"link add name {port} type veth {peer}",
                 f"link set dev {port} master {self._here.bridge}",
-                f"link set dev {port} type bridge_slave learning off flood off mcast_flood off "
-                "hairpin on",
+                f"link set dev {port} type bridge_slave learning off flood off hairpin on",
             ]
         )
         await commands.bridge("fdb", "replace", seat.mac, "dev", port, "master", "static")

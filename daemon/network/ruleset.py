@@ -52,8 +52,7 @@ def forwards(network_rules: Iterable[Json]) -> tuple[Forward, ...]:
 
 def server_text(here: Ground) -> str:
     """What all containers of the bridge need: a way out, under the server's own address, and that
-    nobody outside takes theirs. The server does not point out shorter ways to them, since there
-    is none but through it."""
+    nobody outside takes theirs."""
     network, bridge = here.network, here.bridge
     return _table(
         "ip",
@@ -62,11 +61,6 @@ def server_text(here: Ground) -> str:
             "foreign",
             "type filter hook prerouting priority raw",
             [f'iifname != {{ "lo", "{bridge}" }} ip saddr {network} drop'],
-        ),
-        _chain(
-            "redirects",
-            "type filter hook output priority filter",
-            [f'oifname "{bridge}" icmp type redirect drop'],
         ),
         _chain(
             "outwards",
@@ -157,7 +151,7 @@ def _what(rule: Json) -> str:
     if rule["ports"] is None:
         return "" if protocol == "any" else f"meta l4proto {protocol}"
     first, _, last = str(rule["ports"]).partition("-")
-    ports = first if last in ("", first) else f"{first}-{last}"  # nft refuses 80-80
+    ports = first if last in ("", first) else f"{first}-{last}"  # older nft refuse 80-80
     if protocol == "any":
         return f"meta l4proto {{ tcp, udp }} th dport {ports}"
     return f"{protocol} dport {ports}"

@@ -13,7 +13,7 @@ import pytest
 
 from daemon.network.ground import Seat
 from tests.contract.network.conftest import Site, Up, rule
-from tests.contract.network.wires import SERVER, Ports, Wires, run
+from tests.wires import SERVER, Ports, Wires, run
 
 IPV4, ARP = 0x0800, 0x0806
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
@@ -113,6 +113,9 @@ async def test_it_hears_nothing_that_is_for_another(
     one, other = two
     ear = wires.frames(one.path)
     assert Ports(wires, other.path, [80]).reached(wires.udp(None), other.address) == {80}
+    unknown = ["lladdr", "02:00:00:00:00:07", "dev", site.network._here.bridge]
+    run("ip", "neigh", "add", "10.88.77.77", *unknown)
+    wires.udp(None).sendto(b"word", ("10.88.77.77", 80))
     wires.udp(None).sendto(b"for one", (one.address, 80))
     frames = []
     while not (frames and b"for one" in frames[-1]):

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.model import new_id
 from tests.contract.network.conftest import Rule, Site, rule
-from tests.contract.network.wires import (
+from tests.wires import (
     FARTHER,
     OUTSIDE,
     SECONDS,
@@ -41,9 +41,10 @@ async def test_containers_of_one_bridge_reach_each_other_under_their_own_address
     site: Site, wires: Wires
 ) -> None:
     one, other = await site.up(), await site.up()
-    listener = wires.udp(other.path, 53)
-    wires.udp(one.path).sendto(b"word", (other.address, 53))
-    assert listener.recvfrom(100)[1][0] == one.address
+    listener, sender = wires.udp(other.path, 53), wires.udp(one.path)
+    for _ in range(3):  # nor is a shorter way pointed out to them, which there is not
+        sender.sendto(b"word", (other.address, 53))
+        assert listener.recvfrom(100)[1][0] == one.address
 
 
 @pytest.mark.parametrize("ports", ["80", "80-80", "79-82", "10-80"])
@@ -135,6 +136,23 @@ async def test_answers_pass_where_questions_do_not(site: Site, wires: Wires) -> 
     assert outside.reached(wires.udp(answers.path), OUTSIDE) == set()
 
 
+async def test_news_of_what_was_asked_pass_too(site: Site, wires: Wires) -> None:
+    up = await site.up([rule("in", "allow", "udp", ports="80"), DENY_IN])
+    own = wires.udp(up.path)
+    own.connect((OUTSIDE, 53))  # where nobody listens
+    own.send(b"question")
+    with pytest.raises(ConnectionRefusedError):
+        own.recv(100)
+    # And of an answer, to where nobody waits for it any more.
+    asked, asker = wires.udp(up.path, 80), wires.udp(None)
+    asker.sendto(b"question", (up.address, 80))
+    asked.connect(asked.recvfrom(100)[1])
+    asker.close()
+    asked.send(b"answer")
+    with pytest.raises(ConnectionRefusedError):
+        asked.recv(100)
+
+
 @pytest.mark.parametrize("denies", ["asker", "asked"])
 async def test_between_containers_both_sides_rules_hold(
     denies: str, site: Site, wires: Wires
@@ -178,6 +196,7 @@ async def test_changed_rules_hold_at_once_and_for_what_was_connected(
     up = await site.up()
     inside, sender = Ports(wires, up.path, [80, 90]), wires.udp(None)
     assert inside.reached(sender, up.address) == {80, 90}
+    inside.answer(80, sender, up.address)
     await site.put(up.container, firewall=[rule("in", "deny", "udp", ports="80")])
     assert inside.reached(sender, up.address) == {80, 90}, "before they are applied"
     await site.network.apply(up.container.id)

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.errors import JobError
 from tests.contract.network.conftest import Site, forward, rule
-from tests.contract.network.wires import OUTSIDE, SECONDS, SERVER, Ports, Wires, heard
+from tests.wires import OUTSIDE, SECONDS, SERVER, Ports, Wires, heard
 
 BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
@@ -57,8 +57,9 @@ async def test_nothing_else_of_the_server_is_forwarded(site: Site, wires: Wires)
     wires.tcp(None, 8080)
     wires.connect(wires.outside, SERVER, 8080)
     assert own.reached(wires.udp(wires.outside), SERVER) == {80}
-    wires.udp(None).sendto(b"word", (OUTSIDE, 8080))
-    assert outside.recv(100) == b"word"
+    for place in (None, up.path, (await site.up()).path):
+        wires.udp(place).sendto(b"word", (OUTSIDE, 8080))
+        assert outside.recv(100) == b"word"
     assert set(heard({80: inside})) == set()
 
 

@@ -11,7 +11,7 @@ from daemon.network import keeping
 from daemon.network.keeping import keep_applied
 from daemon.store import containers
 from tests.contract.network.conftest import Site, rule
-from tests.contract.network.wires import Ports, Wires, run
+from tests.wires import Ports, Wires, run
 
 DENY = [rule("in", "deny", "udp", ports="80")]
 ROUNDS_MAX = 500

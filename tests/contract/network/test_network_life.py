@@ -13,7 +13,7 @@ from daemon.errors import JobError
 from daemon.model import new_id
 from daemon.network import ground
 from tests.contract.network.conftest import Site, forward, rule
-from tests.contract.network.wires import OUTSIDE, SERVER, Ports, Wires, left, run
+from tests.wires import OUTSIDE, SERVER, Ports, Wires, left, run
 
 DENY = [rule("in", "deny", "udp", ports="80")]
 

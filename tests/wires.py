@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from daemon.model import new_id
 from daemon.network.ground import NAMESPACES
 
@@ -36,6 +38,17 @@ def missing() -> str | None:
         return "networks need root"
     programs = [name for name in ("ip", "bridge", "nft") if shutil.which(name) is None]
     return f"missing: {', '.join(programs)}" if programs else None
+
+
+def opened() -> Iterator[Wires]:
+    """What a fixture yields from. The test is skipped where a part is missing; under CI=true it
+    fails."""
+    if (reason := missing()) is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with Wires() as made:
+        yield made
 
 
 def run(*words: str, text: str = "") -> str:
@@ -154,6 +167,12 @@ class Ports:
             if port != SENTINEL:
                 send(sender, b"word", address, port)
         return self.before_last(sender, address)
+
+    def answer(self, port: int, sender: socket.socket, address: str) -> None:
+        """The port is asked and answers: a connection now, in the kernel's eyes."""
+        sender.sendto(b"question", (address, port))
+        self._sockets[port].sendto(b"answer", self._sockets[port].recvfrom(100)[1])
+        assert sender.recv(100) == b"answer"
 
     def before_last(self, sender: socket.socket, address: str) -> set[int]:
         """Those of the ports at which something is when a last datagram has come."""

@@ -30,6 +30,10 @@ class Addresses:
         text = self._read().get(container_id)
         return IPv4Address(text) if text is not None else None
 
+    def holders(self) -> list[str]:
+        """The containers that have one."""
+        return list(self._read())
+
     def choose(self, container_id: str, in_use: Callable[[str], bool]) -> IPv4Address:
         """The container's address, chosen now where it has none. Raises JobError START_FAILED
         where all are in use."""

@@ -73,6 +73,14 @@ class Network:
                     log.error("port is taken", container_id=container_id, host_port=one.taken)
                 await self._load(container, seat, refused)
 
+    async def bare(self) -> set[str]:
+        """The containers that are up without their tables: somebody has flushed the machine's
+        rules, as a restart of nftables.service does. Raises TransferError."""
+        listed = await commands.nft_json("list", "tables")
+        names = {one["table"]["name"] for one in listed if "table" in one}
+        up = filter(_in_use, self._addresses.holders())
+        return {one for one in up if ground.table(one) not in names}
+
     async def _up(self, container_id: str) -> None:
         container = await self._container(container_id)
         if container is None:

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from daemon.errors import CatalogueError
 from daemon.network import keeping
 from daemon.network.keeping import keep_applied
 from daemon.store import containers
 from tests.contract.network.conftest import Site, rule
 from tests.wires import Ports, Wires, run
+from transfer.errors import CommandFailed
 
 DENY = [rule("in", "deny", "udp", ports="80")]
 ROUNDS_MAX = 500
@@ -63,28 +65,46 @@ async def test_a_keeper_that_starts_puts_right_what_was_flushed(
     await until(inside, wires, up.address, {90})
 
 
-async def test_what_fails_is_tried_again(
+async def test_what_is_flushed_meanwhile_comes_back(
     site: Site, wires: Wires, keeper: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    up = await site.up()
-    inside = Ports(wires, up.path, [80, 90])
+    monkeypatch.setattr(keeping, "CHECK_SECONDS", 0.01)
+    up, other = await site.up(DENY), await site.up(DENY)
+    ports = [Ports(wires, one.path, [80, 90]) for one in (up, other)]
     keeper()
-    await until(inside, wires, up.address, {80, 90})
-    apply, failed = site.network.apply, asyncio.Event()
+    for _twice in range(2):
+        run("nft", "flush", "ruleset")
+        for inside, one in zip(ports, (up, other), strict=True):
+            await until(inside, wires, one.address, {90})
+    await site.network.down(other.container.id)
+    assert await site.network.bare() == set()
+
+
+@pytest.mark.parametrize("fault", [CommandFailed("no"), OSError("no"), CatalogueError("no")])
+async def test_what_fails_is_tried_again_and_keeps_no_other_back(
+    fault: Exception,
+    site: Site,
+    wires: Wires,
+    keeper: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ups = sorted([await site.up(), await site.up()], key=lambda up: up.container.id)
+    insides = [Ports(wires, up.path, [80, 90]) for up in ups]
+    apply = site.network.apply
 
     async def fail(container_id: str) -> None:
-        monkeypatch.setattr(site.network, "apply", apply)
-        failed.set()
-        monkeypatch.setenv("PATH", "/nonexistent")
-        try:
-            await apply(container_id)
-        finally:
-            monkeypatch.undo()
+        if container_id == ups[0].container.id:
+            raise fault
+        await apply(container_id)
 
     monkeypatch.setattr(site.network, "apply", fail)
-    await site.put(up.container, firewall=DENY)
-    await failed.wait()
-    await until(inside, wires, up.address, {90})
+    keeper()
+    for up in ups:
+        await site.put(up.container, firewall=DENY)
+    await until(insides[1], wires, ups[1].address, {90})
+    assert insides[0].reached(wires.udp(None), ups[0].address) == {80, 90}
+    monkeypatch.setattr(site.network, "apply", apply)
+    await until(insides[0], wires, ups[0].address, {90})
 
 
 async def test_a_deleted_container_is_no_fault(

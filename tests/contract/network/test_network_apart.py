@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon.network.ground import Seat
-from tests.contract.network.conftest import Site, Up, rule
+from tests.contract.network.sites import Site, Up, rule
 from tests.wires import SERVER, Ports, Wires, run
 
 IPV4, ARP = 0x0800, 0x0806

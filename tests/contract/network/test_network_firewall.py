@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from daemon.model import new_id
-from tests.contract.network.conftest import Rule, Site, rule
+from tests.contract.network.sites import Rule, Site, rule
 from tests.wires import (
     FARTHER,
     OUTSIDE,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import JobError
-from tests.contract.network.conftest import Site, forward, rule
+from tests.contract.network.sites import Site, forward, rule
 from tests.wires import OUTSIDE, SECONDS, SERVER, Ports, Wires, heard
 
 BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")

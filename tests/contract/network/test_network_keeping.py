@@ -11,7 +11,7 @@ from daemon.errors import CatalogueError
 from daemon.network import keeping
 from daemon.network.keeping import keep_applied
 from daemon.store import containers
-from tests.contract.network.conftest import Site, rule
+from tests.contract.network.sites import Site, rule
 from tests.wires import Ports, Wires, run
 from transfer.errors import CommandFailed
 

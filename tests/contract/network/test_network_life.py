@@ -12,7 +12,7 @@ import pytest
 from daemon.errors import JobError
 from daemon.model import new_id
 from daemon.network import ground
-from tests.contract.network.conftest import Site, forward, rule
+from tests.contract.network.sites import Site, forward, rule
 from tests.wires import OUTSIDE, SERVER, Ports, Wires, left, run
 
 DENY = [rule("in", "deny", "udp", ports="80")]

@@ -16,7 +16,8 @@ from daemon.actions.generations import point_current
 from daemon.config import Config
 from daemon.errors import CatalogueError
 from daemon.model import generation_path, now
-from daemon.runtime.driver import open_runc
+from daemon.network.keeping import keep_applied
+from daemon.runtime.driver import open_network, open_runc
 from daemon.runtime.runc import Runc
 from daemon.store import containers
 from daemon.store.database import Database
@@ -51,6 +52,8 @@ async def _keep(config: Config) -> None:
         if runtime is not None:  # what has died is dead, whatever can be mounted
             await deaths.note_all(db, runtime, config.server.id)
             group.create_task(_watch(db, runtime, config.server.id))
+            network = open_network(config, db)
+            group.create_task(keep_applied(db, network, config.server.id))
         await mount_all(db, storage, config)
         lines.tell({"mounted": True})
         group.create_task(_listen(collect_now))

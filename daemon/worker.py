@@ -18,8 +18,8 @@ from daemon.errors import CatalogueError, JobError, LeaseLost
 from daemon.keyfiles import read_sealing_key
 from daemon.model import Job, Json, Server
 from daemon.runtime.base import Runtime
-from daemon.runtime.driver import open_runtime
-from daemon.runtime.none import NoNetwork, NoRuntime
+from daemon.runtime.driver import open_network, open_runtime
+from daemon.runtime.none import NoRuntime
 from daemon.store import jobs
 from daemon.store.database import Database
 from daemon.traffic import Tell, Teller
@@ -114,9 +114,10 @@ def main(config: Config) -> int:
 
 async def _serve(config: Config) -> None:
     storage_config = config.storage
+    db = Database(config.database.url)
     means = Means(
         config=config,
-        db=Database(config.database.url),
+        db=db,
         storage=await open_storage(
             storage_config.backend,
             storage_config.root,
@@ -125,7 +126,7 @@ async def _serve(config: Config) -> None:
         ),
         connect=connector(config),
         sealing_key=read_sealing_key(config),
-        runtime=open_runtime(config, NoNetwork()),
+        runtime=open_runtime(config, open_network(config, db)),
     )
     lines.tell({"ready": True})
     running: asyncio.Task[None] | None = None

@@ -14,10 +14,11 @@ import pytest
 from tests.acceptance import boxes
 from tests.acceptance.api import Api
 from tests.acceptance.cluster import Cluster, Daemon, MakeCluster
+from tests.wires import Wires
 
 
 @pytest.fixture(scope="module")
-def cluster(make_cluster: MakeCluster) -> Iterator[Cluster]:
+def cluster(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
     """Two servers, a and b, which run what is in their containers."""
     boxes.needs_runc()
     made = make_cluster(2, {"runtime": {"driver": "runc"}})

@@ -12,6 +12,7 @@ import pytest
 from tests.acceptance import boxes
 from tests.acceptance.api import Api
 from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, PlainCluster
+from tests.wires import Wires
 
 # A runc that waits before it makes a container, for as long as the file is there.
 HALTING = """#!/bin/sh
@@ -46,7 +47,7 @@ def halt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def cluster(make_cluster: MakeCluster, halt: Path) -> Iterator[Cluster]:
+def cluster(wires: Wires, make_cluster: MakeCluster, halt: Path) -> Iterator[Cluster]:
     """One server, which runs what is in its containers."""
     made = make_cluster(1, {"runtime": {"driver": "runc"}})
     yield made

@@ -65,6 +65,7 @@ FLOORS: Mapping[str, int] = {
     "daemon.store": 15,
     "daemon.traffic": 15,
     "daemon.runtime": 16,
+    "daemon.runtime.driver": 17,
     "daemon.network": 16,
     "daemon.pool": 16,
     "daemon.condition": 16,

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from daemon.network import ground
 from daemon.runtime import bundle
 from tests.acceptance.api import Api, Json
 from tests.acceptance.cluster import Cluster, Daemon
@@ -132,7 +133,7 @@ async def counts_beyond(api: Api, container_id: str, count: int) -> None:
 
 
 def sweep(cluster: Cluster) -> None:
-    """Ends what runs still: containers outlive their daemons, as they should."""
+    """Ends what runs still, and its network: containers outlive their daemons, as they should."""
     for daemon in cluster.daemons:
         for folder in (daemon.state_dir / "runtime").glob("*/runc"):
             container_id = folder.parent.name
@@ -145,3 +146,6 @@ def sweep(cluster: Cluster) -> None:
             )
             _, alive = psutil.wait_procs(left, PATIENCE_SECONDS)
             assert not alive, f"{alive} do not end"
+            if os.path.exists(ground.namespace_path(container_id)):
+                argv = ["ip", "netns", "delete", ground.namespace(container_id)]
+                subprocess.run(argv, check=True, timeout=PATIENCE_SECONDS)

@@ -4,6 +4,7 @@ that runs in one."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -119,8 +120,17 @@ async def stopped(api: Api, container_id: str) -> Json:
 
 
 async def count_of(api: Api, container_id: str) -> int:
-    """How far the container has counted."""
-    return int(Path(await api.rootfs(container_id), "count").read_text())
+    """How far the container has counted. On zfs-fuse a file that is being replaced may be seen as
+    gone."""
+    found: list[int] = []
+
+    async def is_seen() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(int(Path(await api.rootfs(container_id), "count").read_text()))
+        return bool(found)
+
+    await until(is_seen)
+    return found[0]
 
 
 async def counts_beyond(api: Api, container_id: str, count: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from daemon.model import new_id
+from daemon.network import ground
 from daemon.network.ground import NAMESPACES
 
 SERVER = "192.0.2.1"
@@ -201,13 +202,16 @@ def heard(sockets: Mapping[int, socket.socket]) -> Iterator[int]:
         yield port
 
 
-def left() -> dict[str, str]:
-    """All that there is of networks on the server: interfaces, tables and namespaces."""
+def left(*container_ids: str) -> dict[str, str]:
+    """All that there is of networks on the server: interfaces, tables, routes, and the namespaces
+    of these containers. Their names are the machine's, where other tests run beside this one."""
     return {
         "links": run("ip", "-brief", "link", "show"),
         "tables": run("nft", "list", "ruleset"),
-        "namespaces": "\n".join(sorted(path.name for path in Path(NAMESPACES).glob("*"))),
         "routes": run("ip", "-4", "route", "show", "table", "all"),
+        "namespaces": " ".join(
+            one for one in container_ids if Path(ground.namespace_path(one)).exists()
+        ),
     }
 
 

@@ -19,22 +19,22 @@ DENY = [rule("in", "deny", "udp", ports="80")]
 
 
 async def test_nothing_is_left(site: Site, wires: Wires) -> None:
-    before = left()
+    before = left(*site.made)
     ups = [await site.up(DENY, [forward(8080, 80)]), await site.up()]
-    with_both = left()
-    for name, said in left().items():
+    with_both = left(*site.made)
+    for name, said in left(*site.made).items():
         assert said != before[name], f"no sign of it: {name}"
     await site.network.down(ups[0].container.id)
-    assert ups[0].container.id not in str(left())
-    assert left() != with_both
+    assert ups[0].container.id not in str(left(*site.made))
+    assert left(*site.made) != with_both
     listener = wires.udp(wires.outside, 53)
     wires.udp(ups[1].path).sendto(b"word", (OUTSIDE, 53))
     assert listener.recv(100) == b"word", "the other's went with it"
     for _twice in range(2):
         await site.network.down(ups[1].container.id)
-        assert left() == before
+        assert left(*site.made) == before
     await site.network.down(new_id())
-    assert left() == before
+    assert left(*site.made) == before
 
 
 async def test_up_twice_disturbs_nobody(site: Site, wires: Wires) -> None:
@@ -42,9 +42,9 @@ async def test_up_twice_disturbs_nobody(site: Site, wires: Wires) -> None:
     server = wires.tcp(up.path, 80)
     client = wires.connect(None, up.address, 80)
     served = server.accept()[0]
-    now = left()
+    now = left(*site.made)
     assert await site.network.up(up.container) == up.path
-    assert left() == now
+    assert left(*site.made) == now
     client.sendall(b"still there")
     assert served.recv(100) == b"still there"
     served.close()
@@ -57,14 +57,14 @@ async def test_another_daemon_in_its_place_finds_all_as_it_is(site: Site, wires:
     wires.udp(wires.outside).sendto(b"word", (SERVER, 8080))
     assert inside.reached(wires.udp(wires.outside), SERVER) == {90}
     assert inside.reached(wires.udp(None), up.address) == {90}
-    now = left()
+    now = left(*site.made)
     await site.network.apply(up.container.id)
     assert await site.network.up(up.container) == up.path
-    assert left() == now
+    assert left(*site.made) == now
     other = await site.up()
     assert other.address != up.address
     await site.network.down(up.container.id)
-    assert up.container.id not in str(left())
+    assert up.container.id not in str(left(*site.made))
 
 
 async def test_an_address_is_kept_over_down_and_restart(site: Site, wires: Wires) -> None:
@@ -112,11 +112,11 @@ async def test_what_a_killed_worker_left_is_made_whole(
 async def test_what_a_killed_worker_left_can_go(
     half: Callable[[str], None], site: Site, wires: Wires
 ) -> None:
-    before = left()
+    before = left(*site.made)
     made = await site.container()
     half(made.id)
     await site.network.down(made.id)
-    assert left() == before
+    assert left(*site.made) == before
 
 
 async def test_many_at_once_have_an_address_each(site: Site, wires: Wires) -> None:
@@ -124,11 +124,11 @@ async def test_many_at_once_have_an_address_each(site: Site, wires: Wires) -> No
     await asyncio.gather(*(site.network.up(one) for one in made))
     assert len({site.address(one) for one in made}) == len(made)
     await asyncio.gather(*(site.network.down(one.id) for one in made))
-    assert site.network._here.bridge not in left()["links"]
+    assert site.network._here.bridge not in left(*site.made)["links"]
 
 
 async def test_two_daemons_never_meet(site: Site, other_site: Site, wires: Wires) -> None:
-    before = left()
+    before = left(*site.made, *other_site.made)
     one, other = await site.up(DENY), await other_site.up()
     assert site.network._here.bridge != other_site.network._here.bridge
     listener = wires.udp(wires.outside, 53)
@@ -142,7 +142,7 @@ async def test_two_daemons_never_meet(site: Site, other_site: Site, wires: Wires
     wires.udp(other.path).sendto(b"word", (OUTSIDE, 53))
     assert listener.recv(100) == b"word"
     await other_site.network.down(other.container.id)
-    assert left() == before
+    assert left(*site.made, *other_site.made) == before
 
 
 @pytest.mark.parametrize(
@@ -152,20 +152,20 @@ async def test_a_network_that_is_another_ones_is_refused(
     network: str, of: str, site: Site, other_site: Site, wires: Wires
 ) -> None:
     await site.up()
-    before = left()
+    before = left(*site.made, *other_site.made)
     other_site.network_text = network
     other_site.restart()
     with pytest.raises(JobError, match=f"runtime.network: {network} overlaps .* of {of}") as raised:
         await other_site.up()
     assert raised.value.code == "START_FAILED"
-    assert left() == before
+    assert left(*site.made, *other_site.made) == before
 
 
 async def test_a_container_that_is_gone_does_not_come_up(site: Site, wires: Wires) -> None:
-    before = left()
+    before = left(*site.made)
     with pytest.raises(JobError, match="gone"):
         await site.network.up(site.catalogue.container())
-    assert left() == before
+    assert left(*site.made) == before
 
 
 async def test_what_cannot_be_made_is_told(

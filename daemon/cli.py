@@ -36,20 +36,23 @@ _MODULES = {
     "doctor": "daemon.doctor",
     "demo": "daemon.demo",
 }
-_ACCOUNTS = ("token", "user", "server")  # in daemon.cli_accounts
+_ELSEWHERE = {
+    **dict.fromkeys(("token", "user", "server"), "daemon.cli_accounts"),
+    **dict.fromkeys(("logs", "exec"), "daemon.cli_containers"),
+}
 
 
 class _Verbs(click.Group):
-    """The verbs of this module and of daemon.cli_accounts, as click's "Lazily Loading
-    Subcommands" has it."""
+    """The verbs of this module and of others, as click's "Lazily Loading Subcommands" has it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *_ACCOUNTS])
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _ACCOUNTS:
+        if cmd_name not in _ELSEWHERE:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module("daemon.cli_accounts"), cmd_name)
+        module = importlib.import_module(_ELSEWHERE[cmd_name])
+        command: click.Command = getattr(module, {"exec": "execute"}.get(cmd_name, cmd_name))
         return command
 
 

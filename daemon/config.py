@@ -156,7 +156,7 @@ class AuthSection(Section):
 class RuntimeSection(Section):
     """What runs inside the containers."""
 
-    driver: Literal["none"] = "none"
+    driver: Literal["none", "runc"] = "none"
     network: Network = "10.88.0.0/16"
 
 

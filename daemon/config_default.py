@@ -44,6 +44,10 @@ secret_file = {secret_file}
 sealing_key_file = {sealing_key_file}
 # audience = ""
 
+[runtime]
+# driver = "none"                    # none | runc: as root, containers run their command
+# network = "10.88.0.0/16"           # their addresses; each daemon of a machine has its own
+
 [transfer]
 # max_concurrent = 4                 # jobs at a time; one more where it is a short one
 # exporters = 2                      # processes that serve other servers

@@ -67,9 +67,12 @@ def _absolute(path: str) -> str:
 
 def _network(text: str) -> str:
     try:
-        return str(ipaddress.IPv4Network(text))
+        network = ipaddress.IPv4Network(text)
     except ValueError:
         raise ValueError("must be an IPv4 network such as 10.88.0.0/16") from None
+    if network.prefixlen > 30:
+        raise ValueError("must have an address for the server and one for a container")
+    return str(network)
 
 
 def _compression(value: object) -> object:

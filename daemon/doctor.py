@@ -31,6 +31,7 @@ from daemon.model import (
     mirror_path,
     now,
 )
+from daemon.runtime.driver import open_runc
 from daemon.store import bases, containers, datasets, holdings, jobs, servers, user_snapshots
 from daemon.store.database import Database
 from transfer.errors import DatasetBusy, DatasetMissing, StorageError
@@ -137,6 +138,7 @@ async def _findings(db: Database, storage: Storage, config: Config) -> list[Find
         *_stale_holds(view),
         *_unmounted(view, storage),
         *_without_process(view, storage, config.storage.mount_root),
+        *_unknown_processes(view, config),
         *_open_files(config),
         *await _other_secrets(db, config),
         *await _lost_jobs(db, config.server.id),
@@ -254,6 +256,18 @@ def _without_process(view: View, storage: Storage, mount_root: str) -> list[Find
             message = f"{container.name} is said to run, but {wrong}"
         found.append(Finding("PROCESS_MISSING", container.id, message))
     return found
+
+
+def _unknown_processes(view: View, config: Config) -> list[Finding]:
+    """What runs though no container of this server should."""
+    runtime = open_runc(config)
+    should = {one.id for one in view.containers if one.status is not Status.STOPPED} | view.busy
+    running = runtime.running() if runtime is not None else []
+    return [
+        Finding("PROCESS_UNKNOWN", container_id, "runs, and is no container that should run here")
+        for container_id in running
+        if container_id not in should
+    ]
 
 
 def _current(mount_root: str, container_id: str) -> str | None:

@@ -11,12 +11,15 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from daemon import lines, locks, logs
-from daemon.actions import look
+from daemon.actions import deaths, look
 from daemon.actions.collect import Collector, Rules
 from daemon.actions.generations import point_current
 from daemon.config import Config
 from daemon.errors import CatalogueError
 from daemon.model import generation_path, now
+from daemon.network.keeping import keep_applied
+from daemon.runtime.driver import open_network, open_runc
+from daemon.runtime.runc import Runc
 from daemon.store import containers
 from daemon.store.database import Database
 from transfer.errors import TransferError
@@ -29,6 +32,8 @@ COLLECT_SECONDS_MAX = 300.0
 PAUSES_PER_LOOK = 10
 LOOK_SECONDS = 0.5
 ANSWER_SECONDS = 30.0
+DEATHS_SECONDS = 0.25
+DEATHS_ALL_SECONDS = 5.0
 
 log = logs.get(__name__)
 
@@ -46,10 +51,16 @@ async def _keep(config: Config) -> None:
     storage = await open_storage(
         settings.backend, settings.root, settings.mount_root, config.server.state_dir
     )
-    await mount_all(db, storage, config)
-    lines.tell({"mounted": True})
+    runtime = open_runc(config)
     collect_now = asyncio.Event()
     async with asyncio.TaskGroup() as group:
+        if runtime is not None:  # what has died is dead, whatever can be mounted
+            await deaths.note_all(db, runtime, config.server.id)
+            group.create_task(_watch(db, runtime, config.server.id))
+            network = open_network(config, db)
+            group.create_task(keep_applied(db, network, config.server.id))
+        await mount_all(db, storage, config)
+        lines.tell({"mounted": True})
         group.create_task(_listen(collect_now))
         group.create_task(_beat(storage, config.timing.heartbeat_seconds))
         group.create_task(_collect(_collector(db, storage, config), collect_now))
@@ -134,6 +145,22 @@ async def _look(db: Database, storage: Storage, server_id: str) -> None:
             log.error("look failed", reason=error.message)
             await asyncio.sleep(COLLECT_SECONDS)
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _watch(db: Database, runtime: Runc, server_id: str) -> None:
+    """Notices what has ended: by the records of monitors at once, and by looking at all that
+    should run where there is none."""
+    looked_at = time.monotonic()
+    while True:
+        try:
+            if time.monotonic() - looked_at >= DEATHS_ALL_SECONDS:
+                await deaths.note_all(db, runtime, server_id)
+                looked_at = time.monotonic()
+            await deaths.note(db, runtime, runtime.ended())
+        except (TransferError, CatalogueError) as error:
+            log.error("cannot note what has ended", reason=error.message)
+            await asyncio.sleep(DEATHS_ALL_SECONDS)
+        await asyncio.sleep(DEATHS_SECONDS)
 
 
 async def _collect(collector: Collector, collect_now: asyncio.Event) -> None:

@@ -32,6 +32,7 @@ from daemon.news import News
 from daemon.notify import Manager
 from daemon.pool import Pool
 from daemon.retry import Policy
+from daemon.runtime import driver
 from daemon.states import ENDED
 from daemon.store import servers
 from daemon.store.database import Database
@@ -65,6 +66,7 @@ def run(config: Config, config_path: str) -> int:
 async def _run(config: Config, config_path: str) -> None:
     if not config.server.id:
         raise StartError("server.id: this server has none yet; run: hoodyd init")
+    driver.check(config)
     directory_lock = locks.take_daemon_lock(config.server.state_dir)
     db = Database(config.database.url)
     try:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from daemon import children, keys, lines, locks, logs
 from daemon.actions import ACTIONS
@@ -17,6 +17,8 @@ from daemon.config import Config
 from daemon.errors import CatalogueError, JobError, LeaseLost
 from daemon.keyfiles import read_sealing_key
 from daemon.model import Job, Json, Server
+from daemon.runtime.base import Runtime
+from daemon.runtime.driver import open_network, open_runtime
 from daemon.runtime.none import NoRuntime
 from daemon.store import jobs
 from daemon.store.database import Database
@@ -44,6 +46,7 @@ class Means:
     storage: Storage
     connect: Connect
     sealing_key: bytes
+    runtime: Runtime = field(default_factory=NoRuntime)
     tell: Tell = lines.tell
 
 
@@ -111,9 +114,10 @@ def main(config: Config) -> int:
 
 async def _serve(config: Config) -> None:
     storage_config = config.storage
+    db = Database(config.database.url)
     means = Means(
         config=config,
-        db=Database(config.database.url),
+        db=db,
         storage=await open_storage(
             storage_config.backend,
             storage_config.root,
@@ -122,6 +126,7 @@ async def _serve(config: Config) -> None:
         ),
         connect=connector(config),
         sealing_key=read_sealing_key(config),
+        runtime=open_runtime(config, open_network(config, db)),
     )
     lines.tell({"ready": True})
     running: asyncio.Task[None] | None = None
@@ -202,7 +207,7 @@ def context(means: Means, job: Job) -> Context:
         job=job,
         db=means.db,
         storage=means.storage,
-        runtime=NoRuntime(),
+        runtime=means.runtime,
         server_id=means.config.server.id,
         sealing_key=means.sealing_key,
         import_roots=means.config.storage.import_roots,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from daemon.actions import letting_go, sizes
+from daemon.actions import generations, letting_go, sizes
 from daemon.model import DatasetRow, Role, mirror_path
 from daemon.store import bases, containers, datasets, jobs, leases, unneeded, user_snapshots
 from daemon.store.database import Database, Tx
@@ -102,14 +102,18 @@ class Collector:
         async with self._db.read() as tx:
             rows = await datasets.on_server(tx, self._server_id)
             live_ids = {c.generation_id for c in await containers.on_server(tx, self._server_id)}
-            active = {job.id for job in await jobs.of_server_active(tx, self._server_id)}
+            busy = await jobs.of_server_active(tx, self._server_id)
             compared = await containers.compared(tx, self._server_id)
             compared_ids = {container.generation_id for container in compared}
             shipped = await self._shipped(tx)
             guids = await self._named(tx)
+        active = {job.id for job in busy}
+        replaced = generations.replaced(busy)
         live = [row for row in rows if row.role is Role.GENERATION and row.id in live_ids]
         guids |= {row.settled_guid for row in live if row.settled_guid and row.id in compared_ids}
         making = {row.path for row in rows if not row.ready and row.job_id in active}
+        # A job that cannot start what it has switched to switches back to it.
+        making |= {row.path for row in rows if row.id in replaced}
         live_paths = {row.path for row in live}
         needs = Needs(
             live=frozenset(live_paths),

@@ -21,7 +21,7 @@ async def run(ctx: Context) -> Json | None:
         container = await containers.get(tx, ctx.job.container_id)
     if container is not None:
         await ctx.step("switch")  # too late to cancel: what is stopped for this is to go
-        await ctx.runtime.stop(container)
+        await ctx.runtime.remove(container)
         await _forget(ctx, container)
     await asyncio.to_thread(drop_current, ctx.mount_root, ctx.job.container_id)
     return None

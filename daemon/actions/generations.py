@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from daemon import keys
 from daemon.actions.context import Context
 from daemon.actions.identity import HostKey, Identity, put_identity, read_host_keys
+from daemon.errors import JobError
 from daemon.model import (
     Container,
     DatasetRow,
@@ -29,6 +31,9 @@ from daemon.store import containers, datasets, jobs, looks
 from daemon.store.database import Tx
 from transfer.errors import VerifyMismatch
 from transfer.model import Dataset, Guid
+
+_REPLACED = "replaced"
+"""In a job's checkpoint: what of the container's record its switch has changed."""
 
 Commit = Callable[[Tx, float], Awaitable[Json]]
 """Given the transaction and the downtime in seconds."""
@@ -123,7 +128,8 @@ async def switch(
         await _commit(tx, ctx, container, generation, starts)
         downtime_seconds = time.monotonic() - began if container.generation_id else 0.0
         result = await commit(tx, downtime_seconds)
-        ctx.job = await jobs.save(tx, ctx.job, checkpoint={**ctx.job.checkpoint, "result": result})
+        fresh = {"result": result, _REPLACED: _state(container)}
+        ctx.job = await jobs.save(tx, ctx.job, checkpoint={**ctx.job.checkpoint, **fresh})
     await go_live(ctx, await ctx.container())
     if container.generation_id is not None:
         downtime_seconds = round(time.monotonic() - began, 6)
@@ -159,6 +165,7 @@ async def _commit(
     changes: dict[str, object] = {
         "generation_id": generation.id,
         "status_reason": None,
+        "exit_code": None,
         "referenced_bytes": generation.dataset.referenced_bytes,
         "unique_bytes": generation.dataset.used_bytes,
     }
@@ -177,13 +184,84 @@ async def _commit(
 
 async def go_live(ctx: Context, container: Container) -> None:
     """What follows the commit, and is safe to repeat: `current` names the live generation, and a
-    running container runs."""
+    running container runs. One that does not start is switched back to what it was; where it was
+    nothing, it is stopped. Raises JobError START_FAILED then."""
+    try:
+        await _run(ctx, container)
+    except JobError as error:
+        if (before := await _switch_back(ctx, container)) is None:
+            await _stay_down(ctx, error)
+        else:
+            await _run_again(ctx, before)
+        raise
+
+
+async def _run(ctx: Context, container: Container) -> None:
     assert container.generation_id is not None  # noqa: S101 - the switch has just set it
     path = generation_path(container.id, container.generation_id)
     rootfs = await ctx.storage.mount(path)
     await asyncio.to_thread(point_current, ctx.mount_root, container.id, container.generation_id)
     if container.status is Status.RUNNING:
         await ctx.runtime.start(container, rootfs)
+
+
+def _state(container: Container) -> Json | None:
+    """What a switch changes of the container's record, as it is before that."""
+    if container.generation_id is None:
+        return None
+    synced_at = container.last_synced_at
+    return {
+        "generation_id": container.generation_id,
+        "taken_guid": container.taken_guid,
+        "updated_at": container.updated_at.isoformat(),
+        "last_synced_at": None if synced_at is None else synced_at.isoformat(),
+    }
+
+
+def replaced(active: Iterable[Job]) -> set[str]:
+    """The generations that these jobs have replaced, and may switch back to."""
+    states = (job.checkpoint.get(_REPLACED) for job in active)
+    return {str(state["generation_id"]) for state in states if isinstance(state, dict)}
+
+
+async def _switch_back(ctx: Context, container: Container) -> Container | None:
+    """Makes live what this job has replaced, and forgets the job's own generation. None where it
+    has replaced nothing. Snapshots that came with the switch stay on the list: they are whole."""
+    state = ctx.job.checkpoint.get(_REPLACED)
+    if not isinstance(state, dict):
+        return None
+    generation_id, synced_at = str(state["generation_id"]), state["last_synced_at"]
+    changes: dict[str, object] = {
+        "generation_id": generation_id,
+        "taken_guid": state["taken_guid"],
+        "updated_at": datetime.fromisoformat(state["updated_at"]),
+        "last_synced_at": datetime.fromisoformat(synced_at) if synced_at else None,
+    }
+    gone = {"result", "generation", "generation_of", _REPLACED}
+    async with ctx.write() as tx:
+        await datasets.change(tx, container.generation_id or "", retired=True, trimmed=False)
+        await datasets.change(tx, generation_id, retired=False)
+        await containers.change(tx, container.id, **changes)
+        kept = {name: value for name, value in ctx.job.checkpoint.items() if name not in gone}
+        ctx.job = await jobs.save(tx, ctx.job, checkpoint=kept)
+    return await ctx.container()
+
+
+async def _run_again(ctx: Context, container: Container) -> None:
+    try:
+        await _run(ctx, container)
+    except JobError as error:
+        await _stay_down(ctx, error)
+
+
+async def _stay_down(ctx: Context, error: JobError) -> None:
+    """A start that fails ends in `stopped`, with the reason."""
+    reason = f"{error.code}: {error.message}"
+    async with ctx.write() as tx:
+        container = await containers.get(tx, ctx.job.container_id)
+        if container is not None and container.status is Status.RUNNING:
+            changes = {"status": Status.STOPPED, "status_reason": reason}
+            await containers.change(tx, container.id, **changes)
 
 
 def point_current(mount_root: str, container_id: str, generation_id: str) -> None:

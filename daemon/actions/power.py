@@ -15,8 +15,8 @@ async def run(ctx: Context) -> Json | None:
     container = await ctx.container()
     await ctx.step("switch")
     if ctx.job.type is not JobType.START:
-        await ctx.runtime.stop(container)
-        await _become(ctx, Status.STOPPED, None)
+        exit_code = await ctx.runtime.stop(container)
+        await _become(ctx, Status.STOPPED, exit_code)
     if ctx.job.type is not JobType.STOP:
         await _start(ctx, container)
     return None
@@ -39,8 +39,10 @@ async def _start(ctx: Context, container: Container) -> None:
     await _become(ctx, Status.RUNNING, None)
 
 
-async def _become(ctx: Context, status: Status, reason: str | None) -> None:
+async def _become(ctx: Context, status: Status, exit_code: int | None) -> None:
     async with ctx.write() as tx:
         container = await containers.get(tx, ctx.job.container_id)
         if container is not None and container.status is not Status.DELETING:
-            await containers.change(tx, container.id, status=status, status_reason=reason)
+            await containers.change(
+                tx, container.id, status=status, exit_code=exit_code, status_reason=None
+            )

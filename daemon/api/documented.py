@@ -12,6 +12,7 @@ from daemon.api.errors import (
     ApiError,
     ContainerNameInUse,
     ContainerNotCopied,
+    HostPortInUse,
     IdempotencyInProgress,
     InvalidContainerName,
     InvalidId,
@@ -94,7 +95,9 @@ ANSWERS: Mapping[tuple[str, str], Documented] = {
     ("GET", f"{_CONTAINER}/firewall-rules"): Documented(schemas.FirewallRules),
     ("PUT", f"{_CONTAINER}/firewall-rules"): Documented(schemas.FirewallRules, (StateConflict,)),
     ("GET", f"{_CONTAINER}/network-rules"): Documented(schemas.NetworkRules),
-    ("PUT", f"{_CONTAINER}/network-rules"): Documented(schemas.NetworkRules, (StateConflict,)),
+    ("PUT", f"{_CONTAINER}/network-rules"): Documented(
+        schemas.NetworkRules, (StateConflict, HostPortInUse)
+    ),
     ("GET", f"{_CONTAINER}/storage"): Documented(schemas.StorageObject),
     ("GET", f"{_CONTAINER}/ssh-private-key"): Documented(
         schemas.PrivateKey, (ResourceNotFound, StateConflict, KeyAlreadyRetrieved)

@@ -7,8 +7,8 @@ ApiError
 ├── 403  InsufficientPermissions AccountBanned
 ├── 404  ResourceNotFound ContainerNotFound SourceContainerNotFound
 ├── 405  MethodNotAllowed
-├── 409  StateConflict ContainerNameInUse KeyInUse ProjectNameInUse ContainerNotCopied
-│        JobNotCancellable JobCancelled SnapshotAmbiguous IdempotencyInProgress
+├── 409  StateConflict ContainerNameInUse KeyInUse HostPortInUse ProjectNameInUse
+│        ContainerNotCopied JobNotCancellable JobCancelled SnapshotAmbiguous IdempotencyInProgress
 ├── 410  KeyAlreadyRetrieved
 ├── 413  PayloadTooLarge
 ├── 415  UnsupportedMediaType
@@ -160,6 +160,12 @@ class KeyInUse(ApiError):
     """Another container has this key."""
 
     status, code, text = 409, "SSH_PUBLIC_KEY_IN_USE", "SSH public key already in use"
+
+
+class HostPortInUse(ApiError):
+    """Another container of the same server forwards the port; `details` names it."""
+
+    status, code, text = 409, "HOST_PORT_IN_USE", "Another container's rules have this host_port"
 
 
 class ProjectNameInUse(ApiError):

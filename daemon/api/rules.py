@@ -1,19 +1,23 @@
-"""A container's firewall and network rules: kept, validated, copied only by a copy's flags."""
+"""A container's firewall and network rules: validated and kept; `daemon.network` carries them out.
+They are copied only by a copy's flags."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from daemon.api.access import require, visible_container
+from daemon.api.errors import HostPortInUse
 from daemon.api.fields import Fields, Line, Nothing, documented
 from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route
 from daemon.auth import Scope
-from daemon.model import now
+from daemon.model import Container, Json, now
 from daemon.store import containers
+from daemon.store.database import Tx
 from daemon.verbs import Verb
 
 RULES_MAX = 256
@@ -111,14 +115,32 @@ async def put_network(call: Call[NetworkBody, Nothing]) -> Answer:
 
 
 async def _put(
-    call: Call[FirewallBody, Nothing] | Call[NetworkBody, Nothing], column: str, rules: list[object]
-) -> list[object]:
+    call: Call[FirewallBody, Nothing] | Call[NetworkBody, Nothing], column: str, rules: list[Json]
+) -> list[Json]:
     async with call.deps.db.write() as tx:
         found = await visible_container(tx, call.caller, call.id)
         require(found, Verb.EDIT)
+        await _check_ports(tx, found, _host_ports(rules))
         changed = {column: tuple(rules), "updated_at": now()}
         await containers.change(tx, found.id, **changed)
     return rules
+
+
+async def _check_ports(tx: Tx, container: Container, ports: set[str]) -> None:
+    """A port of a server leads to one container. Where that is not so, as after a copy with its
+    source's rules, they may stay: the container that comes second does not start."""
+    added = ports - _host_ports(container.network_rules)
+    if not added:
+        return
+    for other in await containers.on_server(tx, container.server_id):
+        taken = added & _host_ports(other.network_rules)
+        if taken and other.id != container.id:
+            raise HostPortInUse(details={"host_port": ", ".join(sorted(taken))})
+
+
+def _host_ports(rules: Iterable[Json]) -> set[str]:
+    """The ports of the server that rules forward; firewall rules forward none."""
+    return {f"{rule['protocol']}/{rule['host_port']}" for rule in rules if "host_port" in rule}
 
 
 _FIREWALL = "/containers/{id}/firewall-rules"

@@ -1,4 +1,5 @@
-"""The runtime of servers that keep filesystems and run nothing in them."""
+"""The runtime of servers that keep filesystems and run nothing in them, and the network of
+containers that reach nothing."""
 
 from __future__ import annotations
 
@@ -20,3 +21,16 @@ class NoRuntime:
 
     async def stop(self, container: Container) -> None:
         """There is no process to stop."""
+
+    async def remove(self, container: Container) -> None:
+        """There is nothing of it."""
+
+
+class NoNetwork:
+    """A container has a network namespace with nothing but its loopback."""
+
+    async def up(self, container: Container) -> None:
+        """There is nothing to join."""
+
+    async def down(self, container_id: str) -> None:
+        """There is nothing left."""

@@ -17,7 +17,7 @@ from daemon.model import Container, Job, Json
 from daemon.store import rows
 from daemon.store.database import Tx
 from daemon.store.listen import announce
-from daemon.store.schema import events
+from daemon.store.schema import containers, events
 from daemon.views import container_event_view, job_view
 
 KEPT = timedelta(hours=24)
@@ -75,6 +75,13 @@ async def newest_id(tx: Tx) -> int:
     """The id of the last event of all; 0 where there was none yet."""
     found: int | None = (await tx.execute(select(func.max(events.c.id)))).scalar_one()
     return found or 0
+
+
+async def containers_changed(tx: Tx, server_id: str, after_id: int) -> set[str]:
+    """The containers of a server of which something was told after this event."""
+    on_server = (containers.c.id == events.c.container_id) & (containers.c.server_id == server_id)
+    wanted = select(events.c.container_id).join(containers, on_server)
+    return set((await tx.execute(wanted.where(events.c.id > after_id))).scalars())
 
 
 async def get(tx: Tx, event_id: int) -> Event | None:

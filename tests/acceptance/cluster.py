@@ -270,6 +270,7 @@ class Cluster:
                 "mount_root": str(self.directory / f"mounts-{name}"),
                 "import_roots": [str(self.imports)],
             },
+            "runtime": {"network": f"10.{ord(name)}.0.0/16"},
             "database": {"url": self._database_url.replace("{server}", name)},
             "auth": {
                 "secret_file": str(self.directory / "jwt.secret"),

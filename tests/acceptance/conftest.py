@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance.cluster import Cluster, MakeCluster, Settings
 from tests.kernel_zfs import KERNEL
 from tests.postgres import Postgres, serving
+from tests.wires import Wires, opened
 from transfer.storage.private_zfs import PrivateZfs
 
 _running: list[Cluster] = []
@@ -86,6 +87,12 @@ def make_cluster(
             return stack.enter_context(cluster)
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def wires() -> Iterator[Wires]:
+    """A network of the tests' own, in which clusters are that are made after it."""
+    yield from opened()
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,8 @@ FLOORS: Mapping[str, int] = {
     "daemon.store": 15,
     "daemon.traffic": 15,
     "daemon.runtime": 16,
+    "daemon.runtime.driver": 17,
+    "daemon.network": 16,
     "daemon.pool": 16,
     "daemon.condition": 16,
     "daemon.verbs": 17,
@@ -83,6 +85,7 @@ FLOORS: Mapping[str, int] = {
     "daemon.demo": 22,
     "daemon.cli_common": 22,
     "daemon.cli_accounts": 23,
+    "daemon.cli_containers": 23,
     "daemon.cli": 24,
     "daemon.__main__": 25,
 }

@@ -157,6 +157,11 @@ def test_what_the_default_text_comments_out_is_true(tmp_path: Path) -> None:
             "10.0.0.1/8",
             "runtime.network: must be an IPv4 network such as 10.88.0.0/16",
         ),
+        (
+            "RUNTIME__NETWORK",
+            "10.0.0.0/31",
+            "runtime.network: must have an address for the server and one for a container",
+        ),
         ("AUTH__ALGORITHM", "none", "auth.algorithm: must be 'HS256', 'EdDSA', 'ES256' or 'RS256'"),
         ("AUTH__ALGORITHM", "EdDSA", "auth.public_key_file: must be given for EdDSA"),
         (

@@ -32,7 +32,8 @@ SNAPSHOT = "POST /containers/{id}/snapshots"
 RESTORE = "PATCH /containers/{id}/snapshots/{name}"
 DROP = "DELETE /containers/{id}/snapshots/{name}"
 ALIAS = "PATCH /containers/{id}/snapshots/{name}/alias"
-RULES = ("PUT /containers/{id}/firewall-rules", "PUT /containers/{id}/network-rules")
+NETWORK = "PUT /containers/{id}/network-rules"
+RULES = ("PUT /containers/{id}/firewall-rules", NETWORK)
 POWER = tuple(f"POST /containers/{{id}}/{verb}" for verb in ("start", "stop", "restart"))
 
 WITH_JOB = (CREATE, COPY, SYNC, DELETE, *POWER, SNAPSHOT, RESTORE, DROP)
@@ -248,6 +249,15 @@ simple("GET /jobs/{id}/wait", 400, "VALIDATION_ERROR", "timeout", params={"timeo
 simple(PROJECT, 400, "VALIDATION_ERROR", "name-empty", body={"name": ""})
 simple(PROJECT, 400, "VALIDATION_ERROR", "name-long", body={"name": "x" * 101})
 simple(PROJECT, 409, "PROJECT_NAME_IN_USE", body={"name": "home"})
+
+
+@row(NETWORK, 409, "HOST_PORT_IN_USE")
+async def _(stage: Stage) -> Reply:
+    rule = {"type": "forward", "protocol": "tcp", "host_port": 8080, "container_port": 80}
+    await stage.container(network_rules=(rule,))
+    return await stage.ask(NETWORK, body={"rules": [rule | {"container_port": 81}]})
+
+
 for endpoint in (SNAPSHOT, ALIAS):
     for why, alias in (("prefix", "snap-x"), ("slash", "a/b"), ("long", "x" * 101), ("empty", "")):
         simple(endpoint, 400, "VALIDATION_ERROR", f"alias-{why}", body={"alias": alias})

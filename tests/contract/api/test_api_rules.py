@@ -83,10 +83,33 @@ async def test_a_copy_takes_those_that_its_flags_name(
 
 
 async def test_a_sync_leaves_them_alone(api: Api, ruled: Container) -> None:
-    copied = await api.world.copy_of(ruled, copy_firewall_rules=True, copy_network_rules=True)
+    copied = await api.world.copy_of(ruled, network_rules=tuple(NETWORK))
     own = (FIREWALL[2:], NETWORK[1:])
     await put(api, copied.id, *own)
     assert (await api.post(f"/containers/{copied.id}/sync")).status == 200
     assert (await api.world.the_job()).type is JobType.SYNC
     assert await rules(api, copied.id) == own
     assert await rules(api, ruled.id) == (FIREWALL, NETWORK)
+
+
+async def test_a_port_of_a_server_leads_to_one_container(api: Api, ruled: Container) -> None:
+    other = await api.world.container("other")
+    path = f"/containers/{other.id}/network-rules"
+    taken = NETWORK[1] | {"container_port": 9}
+    refused = await api.put(path, {"rules": [NETWORK[0] | {"host_port": 8081}, taken]})
+    assert refused.refusal == (409, "HOST_PORT_IN_USE")
+    assert refused.body["details"] == {"host_port": "udp/8080"}
+    assert await rules(api, other.id) == ([], [])
+    # Another protocol's port, or another server's, is another port.
+    free = {"type": "forward", "protocol": "udp", "host_port": 8081, "container_port": 53}
+    assert (await api.put(path, {"rules": [free]})).status == 200
+    away = await api.world.container("away", server_id=api.world.there.id)
+    await put(api, away.id, [], NETWORK)
+
+
+async def test_what_a_copy_brought_along_may_stay(api: Api, ruled: Container) -> None:
+    copied = await api.world.copy_of(ruled, network_rules=tuple(NETWORK))
+    await put(api, copied.id, [], NETWORK)
+    await put(api, copied.id, FIREWALL, NETWORK[:1])
+    path = f"/containers/{copied.id}/network-rules"
+    assert (await api.put(path, {"rules": NETWORK})).refusal == (409, "HOST_PORT_IN_USE")

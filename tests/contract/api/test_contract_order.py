@@ -19,6 +19,7 @@ from tests.contract.api.contract_special import (
     COPY,
     CREATE,
     DROP,
+    NETWORK,
     PATCH,
     POWER,
     PROJECT,
@@ -154,6 +155,12 @@ async def key_in_use(request: Request) -> None:
     request.body(ssh_public_key=request.stage.web.ssh_public_key)
 
 
+async def port_in_use(request: Request) -> None:
+    rule = {"type": "forward", "protocol": "tcp", "host_port": 8080, "container_port": 80}
+    await request.stage.container(network_rules=(rule,), server_id=request.subject.server_id)
+    request.body(rules=[rule])
+
+
 async def no_place(request: Request) -> None:
     await request.change_server(max_containers=0)
 
@@ -237,6 +244,7 @@ ORDERS: dict[str, Checks] = {
         *ROOM,
     ),
     PATCH: (*ONE, STATE, *TAKEN),
+    NETWORK: (*ONE, STATE, (port_in_use, "409 HOST_PORT_IN_USE")),
     **dict.fromkeys(POWER, (*ONE, STATE)),
     SNAPSHOT: (*ONE, STATE, (busy, "409 OPERATION_STATE_CONFLICT"), OFFLINE),
     RESTORE: (*NAMED, STATE, (busy, "409 OPERATION_STATE_CONFLICT"), OFFLINE),

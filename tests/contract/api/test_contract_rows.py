@@ -98,6 +98,7 @@ PAGES = {
         409 CONTAINER_NAME_IN_USE SSH_PUBLIC_KEY_IN_USE OPERATION_STATE_CONFLICT""",
     "GET /containers/{id}/ssh-private-key": """
         404 RESOURCE_NOT_FOUND 409 OPERATION_STATE_CONFLICT 410 KEY_ALREADY_RETRIEVED""",
+    "PUT /containers/{id}/network-rules": "409 HOST_PORT_IN_USE",
     "POST /projects": "409 PROJECT_NAME_IN_USE",
     "POST /jobs/{id}/cancel": "404 RESOURCE_NOT_FOUND 409 JOB_NOT_CANCELLABLE",
     "GET /jobs/{id}": "404 RESOURCE_NOT_FOUND",

@@ -1,4 +1,4 @@
-"""Ten faults, each planted for real on each backend: `hoodyd doctor` finds it with its own code
+"""Eleven faults, each planted for real on each backend: `hoodyd doctor` finds it with its own code
 and nothing else, and `--repair` mends it or declines, as README.md says."""
 
 from __future__ import annotations
@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +15,22 @@ from pathlib import Path
 import pytest
 
 from daemon import doctor, keys
-from daemon.model import Container, DatasetRow, JobType, Role, hold_tag, mirror_path, new_id, now
+from daemon.config import RuntimeSection
+from daemon.model import (
+    Container,
+    DatasetRow,
+    JobType,
+    Role,
+    Status,
+    hold_tag,
+    mirror_path,
+    new_id,
+    now,
+)
 from daemon.store import datasets, jobs, servers
 from daemon.store.database import Database
 from tests.engine_world import Place, World
+from tests.monitors import monitor_of
 
 KINDS = [pytest.param("zfs", marks=pytest.mark.zfs), "dir"]
 README = Path(__file__).parents[3] / "README.md"
@@ -30,6 +43,7 @@ class Ward:
         self.world = world
         self.place: Place = world.here
         self.web: Container
+        self.stack = ExitStack()
         self._capsys = capsys
 
     async def open(self) -> None:
@@ -74,13 +88,14 @@ async def ward(
     db: Database,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> Ward:
+) -> AsyncIterator[Ward]:
     world = World(db, url, tmp_path)
     roots = {"here": request.getfixturevalue("zfs_pool")("ward")} if request.param == "zfs" else {}
     await world.fill(("here",), roots)
     made = Ward(world, capsys)
     await made.open()
-    return made
+    with made.stack:
+        yield made
 
 
 # Each plants its fault and says what the finding is about.
@@ -135,6 +150,18 @@ async def running_without_generation(ward: Ward) -> str:
     return ward.web.id
 
 
+async def running_unasked(ward: Ward) -> str:
+    """The server's container lives as well, and is none of that."""
+    runtime = RuntimeSection(driver="runc")
+    ward.place.config = ward.place.config.model_copy(update={"runtime": runtime})
+    await ward.world.change(ward.web, command=("/bin/web",))
+    quiet = await ward.world.add("quiet", status=Status.STOPPED, command=("/bin/web",))
+    root = str(Path(ward.place.config.server.state_dir, "runtime"))
+    for container in (ward.web, quiet):
+        ward.stack.enter_context(monitor_of(root, container.id))
+    return quiet.id
+
+
 async def open_key_file(ward: Ward) -> str:
     path = ward.place.config.auth.secret_file
     Path(path).chmod(0o644)
@@ -179,6 +206,7 @@ FAULTS = [
     Fault("GENERATION_UNMOUNTED", live_generation_unmounted, mended=True),
     Fault("PROCESS_MISSING", running_elsewhere, mended=True),
     Fault("PROCESS_MISSING", running_without_generation, mended=False),
+    Fault("PROCESS_UNKNOWN", running_unasked, mended=False),
     Fault("KEY_FILE_OPEN", open_key_file, mended=True),
     Fault("DATASET_FOREIGN", foreign_dataset, mended=False),
     Fault("LEASE_STALE", stale_lease, mended=False),
@@ -199,11 +227,11 @@ async def test_a_fault_has_its_own_code(ward: Ward, fault: Fault) -> None:
     assert await ward.says() == ((0, []) if fault.mended else (1, [found]))
 
 
-def test_there_are_ten_and_readme_tells_what_each_means() -> None:
+def test_there_are_eleven_and_readme_tells_what_each_means() -> None:
     lines = README.read_text().splitlines()
     mended = {fault.code for fault in FAULTS if fault.mended}
     codes = {fault.code for fault in FAULTS}
-    assert len(codes) == 10
+    assert len(codes) == 11
     for code in codes:
         (row,) = [line for line in lines if line.startswith(f"| `{code}` |")]
         assert row.endswith("| declines |") == (code not in mended), row

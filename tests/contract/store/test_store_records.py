@@ -10,7 +10,7 @@ from sqlalchemy.exc import CompileError, StatementError
 
 from daemon.errors import CatalogueError, Conflict
 from daemon.model import DatasetRow, LookRow, Project, Role, Status, User, new_id
-from daemon.store import accounts, containers, datasets, looks, servers
+from daemon.store import accounts, containers, datasets, events, looks, servers
 from daemon.store.containers import ContainerFilter
 from tests.contract.store.catalogue import T0, Catalogue, a_server, after
 from transfer.model import Capacity
@@ -264,3 +264,18 @@ async def test_an_error_without_filesystem_takes_no_place(catalogue: Catalogue) 
     await catalogue.add_container("d", status=Status.ERROR)
     await catalogue.add_container("e", server_id=catalogue.there.id)
     assert await catalogue.read(containers.live_on, catalogue.here.id) == 3
+
+
+async def test_which_containers_something_was_told_of(catalogue: Catalogue) -> None:
+    one, other = await catalogue.add_container("one"), await catalogue.add_container("other")
+    far = await catalogue.add_container("far", server_id=catalogue.there.id)
+    seen = await catalogue.read(events.newest_id)
+    here = (catalogue.here.id, seen)
+    assert await catalogue.read(events.containers_changed, *here) == set()
+    for changed in (one, one, far):
+        await catalogue.write(containers.change, changed.id, firewall_rules=({"action": "deny"},))
+    assert await catalogue.read(events.containers_changed, *here) == {one.id}
+    assert await catalogue.read(events.containers_changed, catalogue.there.id, seen) == {far.id}
+    await catalogue.write(containers.delete, one.id)
+    await catalogue.write(containers.change, other.id, comment="new")
+    assert await catalogue.read(events.containers_changed, *here) == {other.id}

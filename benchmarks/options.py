@@ -47,7 +47,7 @@ class Options:
     @property
     def pipe_bytes(self) -> int:
         """What goes through the pipe from memory to memory."""
-        return (8 if self.quick else 256) * MIB
+        return (8 if self.quick else 192) * MIB
 
     @property
     def takes(self) -> int:

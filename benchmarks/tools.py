@@ -140,8 +140,8 @@ class ZfsPeer:
         self.sshd = sshd
         self.world = world
         self.program = Program()
-        self.source = self.target = self._to = self._mounted = ""
-        self._targets = 0
+        self.source = self.target = self._mounted = ""
+        self._begun = 0
 
     @property
     def roots(self) -> list[int]:
@@ -151,14 +151,14 @@ class ZfsPeer:
     async def prepare(self, place: Place) -> None:
         here, there = (member.storage_root for member in self.world.servers.members)
         name = f"peer-{self.name}-{place.kind}"
-        self.source, self._to = f"{_pool(here)}/{name}", f"{_pool(there)}/{name}"
+        self.source, self.target = f"{_pool(here)}/{name}", f"{_pool(there)}/{name}"
         self._mounted = os.path.join(self.world.servers.directory, name)
         await run("zfs", "create", "-o", f"mountpoint={self._mounted}", self.source)
         await asyncio.to_thread(data.copy_tree, place.tree, self._mounted)
 
     async def begin(self) -> str:
-        self._targets += 1
-        self.target = f"{self._to}-{self._targets}"
+        self._begun += 1
+        self.target = f"{_pool(self.target)}/peer-{self.name}-{self._begun}"
         for name in (await run("zfs", "list", "-H", "-t", "snapshot", "-o", "name")).splitlines():
             if name.startswith(f"{self.source}@"):
                 await run("zfs", "destroy", name)

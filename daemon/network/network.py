@@ -13,12 +13,12 @@ from ipaddress import IPv4Interface, IPv4Network
 
 from daemon import logs
 from daemon.errors import JobError
-from daemon.model import Container
+from daemon.model import Container, Status
 from daemon.network import commands, forwards, ground, ruleset
 from daemon.network.addresses import Addresses
 from daemon.network.ground import INSIDE, Ground, Seat
 from daemon.network.ruleset import Forward
-from daemon.store import containers
+from daemon.store import containers, jobs
 from daemon.store.database import Database
 from transfer.errors import TransferError
 from transfer.storage.locks import locked
@@ -54,20 +54,22 @@ class Network:
         """Removes all that `up` made but the choice of the address, and with the last container
         the bridge. Raises TransferError."""
         async with _alone():
-            await _remove(container_id)
-            if not await commands.ip_json("link", "show", "master", self._here.bridge):
-                await self._leave()
+            await self._down(container_id)
 
     async def apply(self, container_id: str) -> None:
         """Makes the container's rules be as the catalogue has them; nothing where it is not up. A
-        forward that cannot be had is left out, and logged. Raises TransferError."""
+        forward that cannot be had is left out, and logged. A container that has stopped, and is
+        not about to start, is taken down: its ports are for others. Raises TransferError."""
         async with _alone():
             container = await self._container(container_id)
             address = self._addresses.of(container_id)
             if container is None or address is None:
                 return
             seat = Seat(container_id, address)
-            if await _is_up(seat):
+            if container.status is Status.STOPPED and not await self._is_busy(container_id):
+                if _in_use(container_id):
+                    await self._down(container_id)
+            elif await _is_up(seat):
                 refused = await self._refused(container)
                 for one in refused:
                     log.error("port is taken", container_id=container_id, host_port=one.taken)
@@ -97,6 +99,16 @@ class Network:
         await self._plug(seat)
         await self._load(container, seat)  # before the first packet can pass
         await self._connect(seat)
+
+    async def _down(self, container_id: str) -> None:
+        await _remove(container_id)
+        if not await commands.ip_json("link", "show", "master", self._here.bridge):
+            await self._leave()
+
+    async def _is_busy(self, container_id: str) -> bool:
+        """Whether a job may start it: one that comes later waits for the machine's lock."""
+        async with self._db.read() as tx:
+            return await jobs.active_for(tx, container_id) is not None
 
     async def _container(self, container_id: str) -> Container | None:
         async with self._db.read() as tx:

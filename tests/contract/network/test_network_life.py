@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import JobError
-from daemon.model import new_id
+from daemon.model import JobType, Status, new_id
 from daemon.network import ground
+from daemon.states import Move
+from daemon.store import containers
 from tests.contract.network.sites import Site, forward, rule
 from tests.wires import OUTSIDE, SERVER, Ports, Wires, left, run
 
@@ -35,6 +37,27 @@ async def test_nothing_is_left(site: Site, wires: Wires) -> None:
         assert left(*site.made) == before
     await site.network.down(new_id())
     assert left(*site.made) == before
+
+
+async def test_what_has_stopped_gives_its_ports_back(site: Site, wires: Wires) -> None:
+    up = await site.up(network=[forward(8080, 80)])
+    await site.network.apply(up.container.id)
+    assert Path(up.path).exists(), "it runs"
+    await site.catalogue.write(containers.change, up.container.id, status=Status.STOPPED)
+    starting = await site.catalogue.add_job(JobType.START, up.container.id)
+    await site.network.apply(up.container.id)
+    assert Path(up.path).exists(), "it is about to start"
+    await site.catalogue.move(starting, Move.CANCEL)
+    for _twice in range(2):
+        await site.network.apply(up.container.id)
+        assert not Path(up.path).exists()
+    other = await site.up(network=[forward(8080, 80)])
+    listener = wires.udp(other.path, 80)
+    wires.udp(wires.outside).sendto(b"word", (SERVER, 8080))
+    assert listener.recv(100) == b"word"
+    await site.network.down(other.container.id)
+    assert await site.network.up(up.container) == up.path
+    assert site.address(up.container) == up.address
 
 
 async def test_up_twice_disturbs_nobody(site: Site, wires: Wires) -> None:

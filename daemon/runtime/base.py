@@ -33,6 +33,6 @@ class Network(Protocol):
         ...
 
     async def down(self, container_id: str) -> None:
-        """Leaves nothing of the container's network. A stop does not come here: what
-        is started again finds its network as it was."""
+        """Leaves nothing of the container's network. A stop does not come here, so that a restart
+        finds its network as it was."""
         ...

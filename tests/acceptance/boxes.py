@@ -159,3 +159,8 @@ def sweep(cluster: Cluster) -> None:
             if os.path.exists(ground.namespace_path(container_id)):
                 argv = ["ip", "netns", "delete", ground.namespace(container_id)]
                 subprocess.run(argv, check=True, timeout=PATIENCE_SECONDS)
+    listed = ["ip", "-json", "link", "show", "type", "bridge"]
+    said = subprocess.run(listed, capture_output=True, check=True, timeout=PATIENCE_SECONDS).stdout
+    for link in json.loads(said or "[]"):  # those of the wires, where the tests' servers are alone
+        argv = ["ip", "link", "delete", "dev", link["ifname"]]
+        subprocess.run(argv, check=True, timeout=PATIENCE_SECONDS)

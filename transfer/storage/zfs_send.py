@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from transfer import command
-from transfer.errors import SnapshotMissing, SourceChanged
+from transfer.errors import SnapshotMissing, SourceChanged, TransferError
 from transfer.model import Step
 from transfer.storage import zfs_text
 from transfer.storage.zfs_command import Zfs
@@ -57,7 +57,7 @@ class ZfsSender:
                 yield block
             output = await child.finish()
         if output.status != 0:
-            raise zfs_text.failure(output)
+            raise _moved_or(zfs_text.failure(output))
 
     async def _judged(self, step: Step, token: str) -> str:
         """What `send` says of the token. Raises SourceChanged where it does not go on with this
@@ -89,3 +89,11 @@ class ZfsSender:
             raise SnapshotMissing("the snapshot is gone", guids=[step.snapshot])
         base = here.get(step.base) or await self._zfs.bookmark(step.base)
         return base, here[step.snapshot]
+
+
+def _moved_or(failure: TransferError) -> TransferError:
+    """A snapshot that is gone under the name that it had a moment ago: a promote has given it to
+    another dataset, since what is sent is held."""
+    if isinstance(failure, SnapshotMissing):
+        return SourceChanged(failure.message, **failure.evidence)
+    return failure

@@ -14,6 +14,7 @@ import pytest
 from tests.kernel_zfs import KERNEL
 from tests.zfs_servers import (
     Servers,
+    full_step,
     increment,
     mirror,
     new_id,
@@ -24,10 +25,12 @@ from transfer import command
 from transfer.errors import (
     CannotExpress,
     DatasetBusy,
+    SourceChanged,
 )
-from transfer.model import Landing
+from transfer.model import Landing, Step
 from transfer.storage.base import Source
 from transfer.storage.zfs_command import Zfs
+from transfer.storage.zfs_send import ZfsSender
 
 pytestmark = pytest.mark.zfs
 
@@ -50,6 +53,30 @@ async def test_full_and_incremental(servers: Servers) -> None:
     assert not dataset.head_differs
     estimate = await servers.source.size(increment(first, second))
     assert 1 << 20 <= estimate < 2 << 20
+
+
+async def test_what_a_promote_moves_as_it_is_sent_is_planned_afresh(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = await servers.full()
+    names, zfs, taker = ZfsSender._names, Zfs("one"), f"one/{mirror()}"
+
+    async def sent() -> int:
+        async with contextlib.aclosing(servers.source.send(full_step(first))) as blocks:
+            return sum([len(block) async for block in blocks])
+
+    async def moved(self: ZfsSender, step: Step) -> tuple[str | None, str]:
+        base, name = await names(self, step)
+        await zfs.do("clone", "-p", name, taker)
+        await zfs.do("promote", taker)
+        return base, name
+
+    whole = await sent()
+    monkeypatch.setattr(ZfsSender, "_names", moved)
+    with pytest.raises(SourceChanged, match="does not exist"):
+        await sent()
+    monkeypatch.undo()
+    assert await sent() == whole
 
 
 async def test_a_received_mirror_is_never_mounted_nor_writable(servers: Servers) -> None:

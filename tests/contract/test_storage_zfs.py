@@ -69,6 +69,8 @@ async def test_what_a_promote_moves_as_it_is_sent_is_planned_afresh(
         base, name = await names(self, step)
         await zfs.do("clone", "-p", name, taker)
         await zfs.do("promote", taker)
+        await servers.source.unmount(servers.path)
+        await servers.source.destroy(servers.path)
         return base, name
 
     whole = await sent()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from transfer import command
-from transfer.errors import SnapshotMissing, SourceChanged, TransferError
+from transfer.errors import DatasetMissing, SnapshotMissing, SourceChanged, TransferError
 from transfer.model import Step
 from transfer.storage import zfs_text
 from transfer.storage.zfs_command import Zfs
@@ -94,6 +94,6 @@ class ZfsSender:
 def _moved_or(failure: TransferError) -> TransferError:
     """A snapshot that is gone under the name that it had a moment ago: a promote has given it to
     another dataset, since what is sent is held."""
-    if isinstance(failure, SnapshotMissing):
+    if isinstance(failure, DatasetMissing | SnapshotMissing):
         return SourceChanged(failure.message, **failure.evidence)
     return failure

@@ -121,9 +121,9 @@ class Engine:
         for waiting in unwanted:  # it needs no worker to end
             await self._try_to_settle(waiting, {"error": CANCELLED})
         while types := wanted & self._pool.open_to:  # without work, no writer's turn is taken
-            at = now()
-            until = at + timedelta(seconds=LEASE_SECONDS)
             async with self._db.write() as tx:
+                at = now()  # when it is our turn: what the job has waited for had ended by then
+                until = at + timedelta(seconds=LEASE_SECONDS)
                 job = await jobs.claim(tx, self._server_id, at, until, types)
             if job is None:
                 return

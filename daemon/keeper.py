@@ -30,6 +30,7 @@ from transfer.storage.base import Storage
 COLLECT_SECONDS = 10.0
 COLLECT_SECONDS_MAX = 300.0
 PAUSES_PER_LOOK = 10
+SHORT_LOOK_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 ANSWER_SECONDS = 30.0
 DEATHS_SECONDS = 0.25
@@ -185,6 +186,13 @@ async def _collect_once(collector: Collector) -> None:
         lines.tell({"collected": round(time.monotonic() - began, 6)})
 
 
+def pause_after(look_seconds: float) -> float:
+    """How long others have the storage to themselves after a look that took so long: in proportion
+    to what it took beyond a short one, up to a limit."""
+    beyond = max(0.0, look_seconds - SHORT_LOOK_SECONDS)
+    return min(PAUSES_PER_LOOK * beyond, COLLECT_SECONDS_MAX)
+
+
 async def is_due(collector: Collector, passed: float, collect_now: asyncio.Event) -> bool:
     """Whether the next round is, so many seconds after the last one.
 
@@ -192,7 +200,7 @@ async def is_due(collector: Collector, passed: float, collect_now: asyncio.Event
     the time, however large the storage is; but what jobs that have ended leave half-made does not
     wait for that.
     """
-    fair = min(PAUSES_PER_LOOK * collector.look_seconds, COLLECT_SECONDS_MAX)
+    fair = pause_after(collector.look_seconds)
     if passed >= max(fair, COLLECT_SECONDS) or (passed >= fair and collect_now.is_set()):
         return True
     if passed < min(fair, COLLECT_SECONDS):

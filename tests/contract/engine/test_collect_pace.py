@@ -14,7 +14,7 @@ import pytest
 from daemon.actions.collect import Collector, Rules
 from daemon.children import Child
 from daemon.condition import Condition
-from daemon.keeper import COLLECT_SECONDS, COLLECT_SECONDS_MAX, PAUSES_PER_LOOK, is_due
+from daemon.keeper import COLLECT_SECONDS, COLLECT_SECONDS_MAX, is_due, pause_after
 from daemon.model import Container, DatasetRow, Role, new_id, now
 from daemon.states import Move
 from daemon.store import datasets, holdings
@@ -59,7 +59,7 @@ async def test_jobs_that_leave_nothing_need_no_look(
     for _ in range(SYNCS):
         assert (await world.sync(copy))["strategy"] == "unchanged"
         assert not await collector.is_urgent()
-        assert not await is_due(collector, PAUSES_PER_LOOK * LONG - 1, told)
+        assert not await is_due(collector, pause_after(LONG) - 1, told)
 
 
 async def test_the_keeper_is_told_of_jobs_that_may_leave_something(
@@ -88,13 +88,19 @@ async def test_there_is_a_look_now_and_then(
     collector: Collector, told: asyncio.Event, look_seconds: float
 ) -> None:
     collector.look_seconds = look_seconds
-    fair = min(PAUSES_PER_LOOK * look_seconds, COLLECT_SECONDS_MAX)
+    fair = pause_after(look_seconds)
     pause = max(fair, COLLECT_SECONDS)
     assert not await is_due(collector, pause - 0.001, told)
     assert await is_due(collector, pause, told)
     told.set()
     assert await is_due(collector, fair, told)
     assert not await is_due(collector, fair - 0.001, told)
+
+
+def test_a_long_look_is_followed_by_a_long_pause() -> None:
+    assert pause_after(0.9) == 0
+    assert pause_after(3.0) == 20
+    assert pause_after(3600) == COLLECT_SECONDS_MAX
 
 
 async def test_what_an_ended_job_left_half_made_does_not_wait(

@@ -89,7 +89,7 @@ async def test_it_is_started_once(
     assert started["status"] == "stopped"
 
     async def halted() -> bool:
-        return any("create" in process.cmdline() for process in boxes.monitors(container))
+        return any("create" in one.info["cmdline"] for one in boxes.monitors(container))
 
     await boxes.until(halted)
     strike(here)
@@ -112,7 +112,7 @@ async def test_a_monitor_is_killed_as_it_starts(cluster: Cluster, api: Api, halt
     await api.call("POST", f"/containers/{container}/start")
 
     async def halted() -> bool:
-        return any("create" in process.cmdline() for process in boxes.monitors(container))
+        return any("create" in one.info["cmdline"] for one in boxes.monitors(container))
 
     await boxes.until(halted)
     for process in boxes.monitors(container):

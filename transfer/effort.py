@@ -19,8 +19,8 @@ _WIRE_LIMITS = 0.5  # of the time: the wire was at work
 _SLACK_BELOW = 0.4  # of the time: zstd may take longer
 _SLACK_ABOVE = 0.8  # zstd is about to hold the stream back
 _OWN_CORE = 0.7  # less than this part of its time on a core: others want it, too
-# What shrinks to a third costs less to compress than to encrypt, to send and to take as it is (see
-# `make bench`, the pipe by stage).
+# Roughly where zstd costs as much as to encrypt, send and take what it saves; `make bench` has both
+# (the pipe, by stage), and machines differ.
 _CHEAP_SHARE = 1 / 3
 
 

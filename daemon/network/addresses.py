@@ -8,11 +8,11 @@ yet; when there is none left, the one that has been out of use for longest.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 
 from daemon.errors import JobError
+from daemon.runtime.places import write_down
 
 ADDRESSES_MAX = 65_533
 """As many as a /16 has for containers; of a larger network only these are used."""
@@ -39,7 +39,7 @@ class Addresses:
         where all are in use."""
         known = self._read()
         text = known.pop(container_id, None) or self._free(known, in_use)
-        self._write({**known, container_id: text})
+        write_down(self._path, {**known, container_id: text})
         return IPv4Address(text)
 
     def _free(self, known: dict[str, str], in_use: Callable[[str], bool]) -> str:
@@ -62,11 +62,3 @@ class Addresses:
         except FileNotFoundError:
             return {}
         return {one: text for one, text in said.items() if IPv4Address(text) in self._network}
-
-    def _write(self, known: dict[str, str]) -> None:
-        draft = f"{self._path}.new"
-        with open(draft, "w", encoding="ascii") as file:
-            json.dump(known, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, self._path)

@@ -13,6 +13,8 @@ from transfer.errors import CommandFailed
 
 DEADLINE_SECONDS = 20.0
 
+_ABSENT = ("does not exist", "Cannot find device", "No such file")
+
 
 async def ip(*words: str) -> None:
     """One command of `ip`."""
@@ -26,9 +28,14 @@ async def ip_all(lines: Sequence[str], namespace: str | None = None) -> None:
 
 
 async def ip_json(*words: str) -> list[dict[str, Any]]:
-    """What `ip` shows; nothing where it refuses, since what is not there is refused."""
-    output = await command.run(["ip", "-json", *words], deadline_seconds=DEADLINE_SECONDS)
-    return [one for one in json.loads(output.stdout or "[]") if one] if output.status == 0 else []
+    """What `ip` shows of a thing; nothing where there is no such thing."""
+    argv = ["ip", "-json", *words]
+    output = await command.run(argv, deadline_seconds=DEADLINE_SECONDS)
+    if output.status != 0:
+        if any(said in output.stderr for said in _ABSENT):
+            return []
+        raise _refusal(output)
+    return [one for one in json.loads(output.stdout or "[]") if one]
 
 
 async def bridge(*words: str) -> None:
@@ -60,6 +67,10 @@ def has_link(name: str) -> bool:
 async def _say(argv: list[str], text: str = "") -> str:
     output = await command.run(argv, deadline_seconds=DEADLINE_SECONDS, stdin=text.encode())
     if output.status != 0:
-        said = " ".join(output.stderr.split())
-        raise CommandFailed(f"{' '.join(argv)}: {said}", argv=argv, status=output.status)
+        raise _refusal(output)
     return output.stdout
+
+
+def _refusal(output: command.Output) -> CommandFailed:
+    argv, said = list(output.argv), " ".join(output.stderr.split())
+    return CommandFailed(f"{' '.join(argv)}: {said}", argv=argv, status=output.status)

@@ -13,7 +13,7 @@ from daemon.runtime.none import NoNetwork, NoRuntime
 from daemon.runtime.runc import Runc
 from daemon.store.database import Database
 
-_PROGRAMS = {"runc": "runc", "ip": "iproute2", "nft": "nftables"}
+_PROGRAMS = {"runc": "runc", "ip": "iproute2", "bridge": "iproute2", "nft": "nftables"}
 
 
 def open_runtime(config: Config, network: Network) -> Runtime:

@@ -206,7 +206,8 @@ class Runc:
 
     async def _settled(self, container_id: str) -> Run | None:
         """The process of a container that runs; of one that is just starting or ending, it is
-        waited for which it will be. A monitor that cannot come to an end is killed."""
+        waited for which it will be. A monitor that cannot come to an end is killed; one that the
+        kernel does not let go of raises JobError STOP_FAILED."""
         deadline = time.monotonic() + START_SECONDS
         while (pid := self._monitor(container_id)) is not None:
             run = self._run(container_id)
@@ -216,6 +217,8 @@ class Runc:
                 log.error("a monitor hangs", container_id=container_id, pid=pid)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+                if not await self._monitor_gone(container_id, END_SECONDS):
+                    raise JobError("STOP_FAILED", "its monitor hangs", container=container_id)
             await asyncio.sleep(POLL_SECONDS)
         return None
 

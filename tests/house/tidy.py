@@ -66,6 +66,7 @@ FLOORS: Mapping[str, int] = {
     "daemon.store": 15,
     "daemon.traffic": 15,
     "daemon.runtime": 16,
+    "daemon.runtime.places": 15,
     "daemon.runtime.driver": 17,
     "daemon.network": 16,
     "daemon.pool": 16,

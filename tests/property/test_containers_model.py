@@ -31,10 +31,10 @@ from hypothesis.stateful import (
 )
 
 from daemon.store.database import Database
-from daemon.store.migrate import migrate
 from tests.containers_model import Edit, File, Model, Tree
 from tests.containers_twin import Kill, Twin
 from tests.engine_world import Place, World
+from tests.migrated import make_migrated
 
 CONTAINERS_MAX = 4
 PLACES = ("here", "there", "yonder")
@@ -227,15 +227,7 @@ class Containers(RuleBasedStateMachine):
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated file without rows."""
-    path = tmp_path_factory.mktemp("model") / "catalogue.db"
-
-    async def make() -> None:
-        db = Database(f"sqlite:///{path}")
-        await migrate(db)
-        await db.close()
-
-    asyncio.run(make())
-    return path
+    return make_migrated(tmp_path_factory.mktemp("model"))
 
 
 async def open_world(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,9 +16,9 @@ from structlog.testing import capture_logs
 from daemon.api.app import make_app
 from daemon.config import LimitsSection
 from daemon.store.database import Database
-from daemon.store.migrate import migrate
 from tests.contract.api.api_world import Api, World
 from tests.contract.api.contract_stage import Stage
+from tests.migrated import make_migrated
 
 HANG_SECONDS = 90
 
@@ -27,15 +26,7 @@ HANG_SECONDS = 90
 @pytest.fixture(scope="session")
 def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the newest schema: making it takes longer than most tests."""
-    path = tmp_path_factory.mktemp("api") / "catalogue.db"
-
-    async def make() -> None:
-        db = Database(f"sqlite:///{path}")
-        await migrate(db)
-        await db.close()
-
-    asyncio.run(make())
-    return path
+    return make_migrated(tmp_path_factory.mktemp("api"))
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,25 +12,17 @@ import pytest
 
 from daemon.model import Container
 from daemon.store.database import Database
-from daemon.store.migrate import migrate
 from tests.contract.engine.stand_in import StandIn
 from tests.contract.engine.works import Works
 from tests.engine_world import World
+from tests.migrated import make_migrated
 from transfer import command
 
 
 @pytest.fixture(scope="session")
 def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated file without rows."""
-    path = tmp_path_factory.mktemp("engine") / "catalogue.db"
-
-    async def make() -> None:
-        db = Database(f"sqlite:///{path}")
-        await migrate(db)
-        await db.close()
-
-    asyncio.run(make())
-    return path
+    return make_migrated(tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture

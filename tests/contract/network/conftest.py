@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,24 +9,16 @@ from pathlib import Path
 import pytest
 
 from daemon.store.database import Database
-from daemon.store.migrate import migrate
 from tests.contract.network.sites import Site
 from tests.contract.store.catalogue import Catalogue
+from tests.migrated import make_migrated
 from tests.wires import Wires, opened
 
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated file without rows."""
-    path = tmp_path_factory.mktemp("network") / "catalogue.db"
-
-    async def make() -> None:
-        db = Database(f"sqlite:///{path}")
-        await migrate(db)
-        await db.close()
-
-    asyncio.run(make())
-    return path
+    return make_migrated(tmp_path_factory.mktemp("network"))
 
 
 @pytest.fixture

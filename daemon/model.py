@@ -106,6 +106,7 @@ class Role(StrEnum):
 
     GENERATION = "generation"
     MIRROR = "mirror"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class User:
     id: str
     banned: bool = False
     revoked_at: datetime | None = None
+    balance_cents: int = 0
     created_at: datetime = field(default_factory=now)
 
 
@@ -195,6 +197,21 @@ class Container:
     created_at: datetime = field(default_factory=now)
     updated_at: datetime = field(default_factory=now)
     last_synced_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyAlias:
+    """A name, unique in its project, under which a program in a container is reached. It goes
+    with its container and follows nothing: no copy has it."""
+
+    id: str
+    project_id: str
+    container_id: str
+    alias: str
+    program: str
+    index: int
+    target_path: str
+    created_at: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True)

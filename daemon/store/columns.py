@@ -99,6 +99,12 @@ def of_server(name: str = "server_id", *, key: bool = False) -> Column[str]:
     return Column(name, Text, kept, nullable=False, primary_key=key)
 
 
+def with_its(table: str, name: str) -> Column[str]:
+    """A reference to the row that this one goes with."""
+    kept = ForeignKey(f"{table}.id", ondelete="CASCADE")
+    return Column(name, Text, kept, nullable=False)
+
+
 def part_of(table: str, name: str) -> Column[str]:
     """A reference, in the key, to the row that this one is a part of and goes with."""
     kept = ForeignKey(f"{table}.id", ondelete="CASCADE")

@@ -36,9 +36,10 @@ from daemon.store.columns import (
     of_server,
     part_of,
     primary,
+    with_its,
 )
 
-REVISION = "0006"
+REVISION = "0008"
 """The newest file of `migrations/versions`; a catalogue with another one is refused."""
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
@@ -79,6 +80,7 @@ users = Table(
     primary(),
     must("banned", Boolean),
     may("revoked_at", UtcTime),
+    must("balance_cents", BigInteger),
     must("created_at", UtcTime),
 )
 
@@ -285,6 +287,57 @@ unneeded = Table(
     must("since", UtcTime),
 )
 
+images = Table(
+    "images",
+    metadata,
+    primary(),
+    of_server(),
+    *(must(name, Text) for name in ("alias", "image_name", "architecture", "os", "release")),
+    *(must(name, Text) for name in ("variant", "serial", "description")),
+    must("tags", JsonTuple),
+    must("size_bytes", BigInteger),
+    must("price_cents", BigInteger),
+    must("public", Boolean),
+    must("prespawn", Boolean),
+    may("guid", Text),
+    must("rating_sum", BigInteger),
+    must("rating_count", BigInteger),
+    must("created_at", UtcTime),
+)
+
+icons = Table("icons", metadata, part_of("images", "image_id"), must("png", LargeBinary))
+
+owned_images = Table(
+    "owned_images",
+    metadata,
+    part_of("users", "user_id"),
+    part_of("images", "image_id"),
+    must("paid_cents", BigInteger),
+    must("created_at", UtcTime),
+)
+
+ratings = Table(
+    "ratings",
+    metadata,
+    part_of("users", "user_id"),
+    part_of("images", "image_id"),
+    must("rating", Integer),
+)
+
+proxy_aliases = Table(
+    "proxy_aliases",
+    metadata,
+    primary(),
+    of("projects", "project_id"),
+    with_its("containers", "container_id"),
+    must("alias", Text),
+    must("program", Text),
+    must("index", Integer),
+    must("target_path", Text),
+    must("created_at", UtcTime),
+    Index("ix_proxy_aliases_container", "container_id"),
+)
+
 counter = Table("counter", metadata, primary("name"), must("value", BigInteger))
 
 
@@ -309,6 +362,8 @@ _unique("uq_servers_name", "server_name", servers.c.name)
 _unique("uq_projects_name", "project_name", projects.c.owner_id, projects.c.name)
 _unique("uq_containers_name", "container_name", containers.c.project_id, containers.c.name)
 _unique("uq_containers_ssh_key", "ssh_key", containers.c.ssh_key_id)
+_unique("uq_images_alias", "image_alias", images.c.alias)
+_unique("uq_proxy_aliases", "proxy_alias", proxy_aliases.c.project_id, proxy_aliases.c.alias)
 _unique("uq_datasets_path", "dataset_path", datasets.c.server_id, datasets.c.path)
 
 Index(

@@ -42,6 +42,7 @@ FLOORS: Mapping[str, int] = {
     "transfer.replicate": 8,
     "daemon.errors": 10,
     "daemon.model": 11,
+    "daemon.model_images": 12,
     "daemon.client": 11,
     "daemon.config_types": 11,
     "daemon.news": 12,

@@ -11,11 +11,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, text
 
-from daemon import model
+from daemon import model, model_images
 from daemon.errors import CatalogueError, Conflict
 from daemon.model import JobState, JobType
 from daemon.states import Move
 from daemon.store import (
+    accounts,
     containers,
     datasets,
     events,
@@ -24,6 +25,7 @@ from daemon.store import (
     rows,
     schedules,
     schema,
+    servers,
     user_snapshots,
 )
 from daemon.store.database import Database
@@ -43,6 +45,11 @@ KINDS = {
     "user_snapshots": model.UserSnapshot,
     "bases": model.Base,
     "events": events.Event,
+    "images": model_images.Image,
+    "icons": model_images.Icon,
+    "owned_images": model_images.OwnedImage,
+    "ratings": model_images.Rating,
+    "proxy_aliases": model.ProxyAlias,
 }
 
 
@@ -85,7 +92,12 @@ async def test_a_catalogue_in_use_is_brought_to_this_schema(empty_url: str) -> N
     async with db.write() as tx:
         await tx.run_sync(at_first_schema)
     before = Catalogue(db)
-    await before.fill()
+    old_user = rows.dump(before.user)
+    assert old_user.pop("balance_cents") == 0
+    async with db.write() as tx:
+        await servers.put(tx, before.here)
+        await tx.execute(insert(schema.users).values(**old_user))
+        await accounts.put_project(tx, before.project)
     container = before.container(sync_schedule="0 2 * * *")
     plain = before.container("plain")
     running = {"state": JobState.RUNNING, "attempt": 1, "sequence": 1}
@@ -113,6 +125,7 @@ async def test_a_catalogue_in_use_is_brought_to_this_schema(empty_url: str) -> N
     async with db.read() as tx:
         assert await tx.run_sync(differences) == []
     assert await before.read(containers.get, container.id) == container
+    assert await before.read(accounts.get_user, before.user.id) == before.user
     (missed,) = await before.read(schedules.due, before.here.id, model.now())
     assert missed.container_id == container.id
     assert await before.read(jobs.active) == [sync, delete]

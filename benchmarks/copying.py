@@ -70,6 +70,28 @@ class Watched:
     seconds: float = 0.0
 
 
+@dataclass
+class Source:
+    """The container that is copied; it grows from each size to the next. `rootfs` is its live
+    tree."""
+
+    container: str
+    rootfs: str = ""
+    size_bytes: int = 0
+
+    async def grow(self, world: World, size_bytes: int) -> None:
+        """Writes what is missing of the size."""
+        self.rootfs = await world.rootfs(self.container)
+        wanted = (data.INCOMPRESSIBLE, size_bytes, 1, self.size_bytes)
+        await asyncio.to_thread(data.write_files, self.rootfs, *wanted)
+        self.size_bytes = size_bytes
+
+    def change(self) -> None:
+        """Writes some of its bytes anew."""
+        files = data.files_of(self.rootfs)
+        data.change(self.rootfs, files, data.INCOMPRESSIBLE, CHANGED_SHARE, self.size_bytes)
+
+
 async def measure(options: Options) -> Part:
     """The whole part."""
     rows: list[ceilings.Ceiling] = []
@@ -82,12 +104,14 @@ async def measure(options: Options) -> Part:
             sizes = fitting(wanted, shutil.disk_usage(directory).free)
             pool_bytes = max(8 * GB, POOL_ROOM * sum(sizes))
             async with running(found.backend, directory, pool_bytes) as world:
+                source = Source(await world.create())
                 for size_bytes in sizes:
                     largest = found.backend == "zfs" and size_bytes == sizes[-1]
                     beside = _watched(world, watched) if largest else contextlib.nullcontext()
-                    container = await _one_size(world, found, size_bytes, beside, options)
+                    await source.grow(world, size_bytes)
+                    await _one_size(world, found, source, beside, options)
                     if size_bytes == sizes[0]:
-                        rows += await _bare(world, container, size_bytes, directory)
+                        rows += await _bare(world, source.container, size_bytes, directory)
     return _part(rows, times, watched)
 
 
@@ -102,19 +126,17 @@ def fitting(sizes: list[int], free_bytes: int) -> list[int]:
 async def _one_size(
     world: World,
     times: Times,
-    size_bytes: int,
+    grown: Source,
     beside: contextlib.AbstractAsyncContextManager[None],
     options: Options,
-) -> str:
-    """All operations on a new container of this size; its id."""
-    size_gb = size_bytes / GB
+) -> None:
+    """All operations on the container as it is."""
+    size_gb = grown.size_bytes / GB
+    source = grown.container
     print(f"{times.backend}: {size_gb:g} GB", flush=True)
-    source = await world.create()
-    rootfs = await world.rootfs(source)
-    await asyncio.to_thread(data.write_files, rootfs, data.INCOMPRESSIBLE, size_bytes, 1)
     async with beside:
-        copied = await world.copy(source, 1)
-    if copied.logical_bytes < size_bytes:
+        copied = await world.copy(source, 1, strategy="full")
+    if copied.logical_bytes < grown.size_bytes:
         raise DemoFailed(f"only {copied.logical_bytes} bytes were shipped")
     times.note("copy, other server", size_gb, copied.seconds)
     times.rates[size_gb] = copied.logical_bytes / copied.stages["transfer"] / MIB
@@ -123,14 +145,13 @@ async def _one_size(
     same = [await world.copy(source, 0) for _ in range(repeats)]
     times.note("copy, same server", size_gb, statistics.median(done.seconds for done in same))
     times.stages["copy, same server"] = said(same[-1].stages)
-    await asyncio.to_thread(data.change, rootfs, data.INCOMPRESSIBLE, CHANGED_SHARE, 2)
+    await asyncio.to_thread(grown.change)
     synced = await world.sync(copied.container)
     times.note("sync of 1 %", size_gb, synced.seconds)
     times.downtime_seconds.append(cast("float", synced.result["downtime_seconds"]))
     idle = [await world.sync(copied.container) for _ in range(options.repeats)]
     times.note("sync, no change", size_gb, statistics.median(done.seconds for done in idle))
     times.stages["sync, no change"] = said(idle[-1].stages)
-    return source
 
 
 async def _bare(

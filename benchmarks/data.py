@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -49,9 +49,14 @@ def make_tree(directory: str, kind: str, size_bytes: int) -> int:
     return size_bytes
 
 
-def write_files(directory: str, kind: str, size_bytes: int, seed: int) -> None:
-    """Files of so many bytes together; of another seed, others in place of those."""
+def write_files(
+    directory: str, kind: str, size_bytes: int, seed: int, written_bytes: int = 0
+) -> None:
+    """Files of so many bytes together, of which the first ones are there already; of another
+    seed, others in place of those."""
     for number, begin in enumerate(range(0, size_bytes, FILE_BYTES)):
+        if begin + FILE_BYTES <= written_bytes:
+            continue
         path = os.path.join(directory, f"data-{number}.bin")
         write_file(path, kind, min(FILE_BYTES, size_bytes - begin), seed * 10_000 + number)
 
@@ -63,16 +68,23 @@ def write_file(path: str, kind: str, size_bytes: int, seed: int) -> None:
             file.write(block)
 
 
-def change(directory: str, kind: str, share: float, seed: int) -> int:
-    """Writes this share of a tree's bytes anew, at places chosen by the seed; the bytes."""
-    found = sorted(_files(directory))
-    left = wanted = int(sum(size for _, size in found) * share)
-    random.Random(seed).shuffle(found)
-    for path, size in found:
+def files_of(directory: str) -> list[tuple[str, int]]:
+    """The regular files of a tree, by their paths in it, and their sizes. A tree of many files
+    takes long to walk through."""
+    return sorted((os.path.relpath(path, directory), size) for path, size in _files(directory))
+
+
+def change(
+    directory: str, files: Sequence[tuple[str, int]], kind: str, share: float, seed: int
+) -> int:
+    """Writes this share of a tree's bytes anew, in those of its files that the seed chooses; the
+    bytes."""
+    left = wanted = int(sum(size for _, size in files) * share)
+    for path, size in random.Random(seed).sample(files, len(files)):
         if left <= 0:
             break
         count = min(left, size)
-        write_file(path, kind, count, seed)
+        write_file(os.path.join(directory, path), kind, count, seed)
         left -= count
     return wanted
 

@@ -61,7 +61,8 @@ async def measure(options: Options) -> Part:
                     found.stages[backend] = hoody.stages
                     compared: list[Tool] = [hoody]
                     if backend == "zfs":
-                        compared += [Syncoid(world, door), Pipe(world, door)]
+                        syncoid = Syncoid(world, door)
+                        compared += [syncoid, Pipe(world, door, like=syncoid)]
                         notes.append(_bzfs(await tools.bzfs(world, directory)))
                     else:
                         compared.append(Rsync(directory, door))
@@ -77,7 +78,7 @@ async def measure(options: Options) -> Part:
 async def _place(imports: str, kind: str, tree_bytes: int) -> Place:
     tree = os.path.join(imports, kind)
     size_bytes = await asyncio.to_thread(data.make_tree, tree, kind, tree_bytes)
-    return Place(kind, tree, size_bytes)
+    return Place(kind, tree, size_bytes, await asyncio.to_thread(data.files_of, tree))
 
 
 async def _bare(backend: str, place: Place, directory: str, compared: Sequence[Tool]) -> float:
@@ -103,8 +104,8 @@ async def _rounds(
             await asyncio.to_thread(data.nudge, directory, number)
             for operation in OPERATIONS:
                 if operation == INCREMENT:
-                    change = (directory, place.kind, CHANGED_SHARE, number + 1)
-                    await asyncio.to_thread(data.change, *change)
+                    change = (place.files, place.kind, CHANGED_SHARE, number + 1)
+                    await asyncio.to_thread(data.change, directory, *change)
                 sample = await _sample(tool, operation)
                 key = (backend, place.kind, tool.name, operation)
                 found.samples.setdefault(key, []).append(sample)

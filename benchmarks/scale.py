@@ -26,7 +26,7 @@ from daemon.store.schema import ACTIVE, jobs
 COPIES_OF_ONE = 100  # so many containers have one source
 ASKED = 100  # requests of each kind
 POSTS_AT_ONCE = 8
-SYNC_SECONDS_MAX = 40.0
+SYNC_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.5
 BARE_SECONDS = 2.0
 PLANNED = 5

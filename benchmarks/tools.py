@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,11 +42,12 @@ exec {zfs} "$@"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a kind's tree is, and what a change of it is."""
+    """Where a kind's tree is, and its files with their sizes."""
 
     kind: str
     tree: str
     size_bytes: int
+    files: Sequence[tuple[str, int]]
 
 
 class Tool(Protocol):
@@ -132,13 +134,15 @@ class Program:
 
 
 class ZfsPeer:
-    """What the peers on ZFS have in common: their own dataset, at one end and the other."""
+    """What the peers on ZFS have in common: their own dataset, at one end and the other. Its data
+    comes from the dataset of the one that it is `like`: files by thousands take long to write."""
 
     name = ""
 
-    def __init__(self, world: World, sshd: Sshd) -> None:
+    def __init__(self, world: World, sshd: Sshd, like: ZfsPeer | None = None) -> None:
         self.sshd = sshd
         self.world = world
+        self._like = like
         self.program = Program()
         self.source = self.target = self._mounted = ""
         self._begun = 0
@@ -153,8 +157,14 @@ class ZfsPeer:
         name = f"peer-{self.name}-{place.kind}"
         self.source, self.target = f"{_pool(here)}/{name}", f"{_pool(there)}/{name}"
         self._mounted = os.path.join(self.world.servers.directory, name)
-        await run("zfs", "create", "-o", f"mountpoint={self._mounted}", self.source)
-        await asyncio.to_thread(data.copy_tree, place.tree, self._mounted)
+        if self._like is None:
+            await run("zfs", "create", "-o", f"mountpoint={self._mounted}", self.source)
+            await asyncio.to_thread(data.copy_tree, place.tree, self._mounted)
+            return
+        seed = f"{self._like.source}@seed"
+        await run("zfs", "snapshot", seed)
+        await run("/bin/sh", "-c", f"zfs send {seed} | zfs receive -u {self.source}")
+        await run("zfs", "set", f"mountpoint={self._mounted}", self.source)  # and mounts it
 
     async def begin(self) -> str:
         self._begun += 1
@@ -193,8 +203,8 @@ class Pipe(ZfsPeer):
 
     name = "pipe"
 
-    def __init__(self, world: World, sshd: Sshd) -> None:
-        super().__init__(world, sshd)
+    def __init__(self, world: World, sshd: Sshd, like: ZfsPeer) -> None:
+        super().__init__(world, sshd, like)
         self._taken = 0
 
     async def full(self) -> Metered:

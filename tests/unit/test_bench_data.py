@@ -51,7 +51,7 @@ def test_a_change_is_of_the_share_that_is_asked_for(tmp_path: Path, kind: str) -
     tree = tmp_path / "tree"
     data.make_tree(str(tree), kind, SIZE_BYTES)
     before = _content(tree)
-    wanted = data.change(str(tree), kind, 0.1, 7)
+    wanted = data.change(str(tree), data.files_of(str(tree)), kind, 0.1, 7)
     after = _content(tree)
     assert wanted == int(sum(map(len, before.values())) * 0.1)
     assert before.keys() == after.keys()
@@ -65,8 +65,21 @@ def test_changes_of_two_seeds_differ(tmp_path: Path) -> None:
     data.make_tree(str(tree), data.INCOMPRESSIBLE, SIZE_BYTES)
     contents = []
     for seed in (1, 2):
-        data.change(str(tree), data.INCOMPRESSIBLE, 0.01, seed)
+        data.change(str(tree), data.files_of(str(tree)), data.INCOMPRESSIBLE, 0.01, seed)
         data.nudge(str(tree), seed)
         contents.append(_content(tree))
     assert contents[0] != contents[1]
     assert os.path.getsize(tree / "etc" / "nudged") == 64
+
+
+def test_files_grow_by_what_is_missing(tmp_path: Path) -> None:
+    whole, grown = tmp_path / "whole", tmp_path / "grown"
+    size_bytes, less_bytes = 3 * data.FILE_BYTES + 70_000, data.FILE_BYTES + 5_000
+    for tree in (whole, grown):
+        tree.mkdir()
+    data.write_files(str(whole), data.INCOMPRESSIBLE, size_bytes, 1)
+    data.write_files(str(grown), data.INCOMPRESSIBLE, less_bytes, 1)
+    first = os.stat(grown / "data-0.bin").st_mtime_ns
+    data.write_files(str(grown), data.INCOMPRESSIBLE, size_bytes, 1, less_bytes)
+    assert os.stat(grown / "data-0.bin").st_mtime_ns == first
+    assert _content(grown) == _content(whole)

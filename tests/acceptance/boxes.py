@@ -51,9 +51,9 @@ def shell(script: str) -> list[str]:
 
 
 def make(path: str) -> str:
-    """A tree that can be run in; its path."""
+    """A tree that can be run in, or what a tree lacks for that; its path."""
     for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp"):
-        Path(path, name).mkdir(parents=True)
+        Path(path, name).mkdir(parents=True, exist_ok=True)
     Path(path, "count").write_text("0\n")
     shutil.copy(shutil.which("busybox") or "", Path(path, "bin"))
     for applet in ("cat", "echo", "ls", "mv", "sh", "sleep"):

@@ -1,6 +1,6 @@
 """Runs what the product's guide (Copy & Sync) prints, as it is printed: its commands in a shell
 where `hoody` and `curl` are those programs, its JavaScript in node. Only the host is another one,
-and what the guide has in braces or capitals stands for ids."""
+and what the guide has in braces or capitals stands for ids. Each container runs a process."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance import trees
+from tests.acceptance import boxes, trees
 from tests.acceptance.api import Api, Json
-from tests.acceptance.cluster import Cluster
+from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, Settings
+from tests.wires import Wires
 
 HOST = "https://api.hoody.icu"
 RUN_SECONDS = 180.0
@@ -32,6 +34,17 @@ def program(name: str, package: str) -> str:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
     return found
+
+
+def running(
+    wires: Wires, make_cluster: MakeCluster, servers: int, settings: Settings
+) -> Iterator[Cluster]:
+    """Servers in the wires' network that run what is in their containers: what a fixture yields
+    from."""
+    boxes.needs_runc()
+    made = make_cluster(servers, {"runtime": {"driver": "runc"}, **settings})
+    yield made
+    boxes.sweep(made)
 
 
 class Reader:
@@ -54,11 +67,12 @@ class Reader:
             "HOODY_TOKEN": cluster.daemons[0].admin_token(),
         }
 
-    async def create(self, name: str, **fields: object) -> str:
-        """A container with a tree in it on the first server; its id."""
+    async def create(self, name: str) -> str:
+        """A container with a tree in it on the first server, which runs; its id."""
         tree = self._cluster.tree(name)
         trees.make(tree, files=20, big_bytes=1 << 20)
-        return await self.api.create(tree, name=name, **fields)
+        boxes.make(tree)
+        return await self.api.create(tree, name=name, command=boxes.SLEEP)
 
     async def change(self, container_id: str, seed: int) -> int:
         """Work in a container: the bytes of the files that are new or changed."""
@@ -95,7 +109,12 @@ class Reader:
         """Makes sure that a copy has what its source has, and runs."""
         source, copy = await self.api.rootfs(source_id), await self.api.rootfs(copy_id)
         trees.assert_equal(source, copy, zfs=self._cluster.zfs)
-        assert (await self.api.container(copy_id))["status"] == "running"
+        shown = await self.api.container(copy_id)
+        assert shown["status"] == "running"
+        assert boxes.lives(boxes.pid_of(self._on(str(shown["server_id"])), copy_id))
+
+    def _on(self, server_id: str) -> Daemon:
+        return next(one for one in self._cluster.daemons if one.server_id == server_id)
 
     async def _run(self, argv: list[str], names: dict[str, str]) -> str:
         process = await asyncio.create_subprocess_exec(

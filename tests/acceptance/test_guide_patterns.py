@@ -3,14 +3,16 @@ three common ones. Of the last the proxy's commands are left out: there is no pr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.acceptance import guide
 from tests.acceptance.cluster import Cluster, MakeCluster
 from tests.acceptance.guide import Reader
+from tests.wires import Wires
 
 SLACK_BYTES = 64 << 10
 UPDATE_BYTES = 12 << 20
@@ -105,10 +107,11 @@ async function conditionalSync(sourceId, copyId) {
 
 
 @pytest.fixture(scope="module")
-def cluster(make_cluster: MakeCluster) -> Cluster:
+def cluster(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
     """Three servers, US, EU and Asia, on a wire where an update takes its time."""
     wire = {"bandwidth_limit_bytes_per_second": WIRE_BYTES_PER_SECOND}
-    return make_cluster(3, {"timing": {"sweep_seconds": LOOK_SECONDS}, "transfer": wire})
+    settings = {"timing": {"sweep_seconds": LOOK_SECONDS}, "transfer": wire}
+    yield from guide.running(wires, make_cluster, 3, settings)
 
 
 @pytest.fixture

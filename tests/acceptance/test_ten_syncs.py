@@ -50,13 +50,25 @@ class Shelves:
 
     async def settles(self, *wanted: Stored) -> None:
         """Waits until every server stores exactly this, and asks `hoodyd doctor`."""
+        await self.comes_to(*wanted)
+        for daemon in self.cluster.daemons:
+            await asyncio.to_thread(daemon.command, "doctor")
+
+    async def comes_to(self, *wanted: Stored) -> None:
+        """Waits until every server stores exactly this."""
 
         async def seen() -> list[Stored]:
             return [await self.stored(number) for number in range(len(wanted))]
 
         await until(seen, lambda stored: stored == list(wanted))
-        for daemon in self.cluster.daemons:
-            await asyncio.to_thread(daemon.command, "doctor")
+
+    async def source(self, api: Api, tree: str) -> str:
+        """A container on the first server of which nothing else is stored. What it was made from
+        is needed by nobody, but a copy that is made before it goes stands on it, and keeps it."""
+        source = await api.create(self.cluster.tree(tree))
+        self.names[source] = "source"
+        await self.comes_to({"source": [0]}, {})
+        return source
 
     async def is_empty(self) -> None:
         """Waits until nothing is left but the folders, in the storages and where they mount."""
@@ -168,10 +180,10 @@ async def test_syncs_asked_for_together(shelves: Shelves) -> None:
     cluster, settled = shelves.cluster, int(shelves.cluster.zfs)
     trees.make(cluster.tree("together"), files=20)
     async with cluster.api() as api:
-        source = await api.create(cluster.tree("together"))
+        source = await shelves.source(api, "together")
         server = cluster.daemons[1].server_id
         copies = [(await api.copy(source, server))[0] for _ in range(COPIES)]
-        shelves.names |= {source: "source"} | dict.fromkeys(copies, "copy")
+        shelves.names |= dict.fromkeys(copies, "copy")
         await _write(api, source, "more", 40 * DAY_BYTES)
 
         jobs = await asyncio.gather(*(api.sync(copy) for copy in copies))
@@ -184,10 +196,10 @@ async def test_syncs_asked_for_together(shelves: Shelves) -> None:
 
 async def _family(shelves: Shelves, api: Api, tree: str) -> tuple[str, str, str]:
     """A source on server a, a copy on a, and a copy on b."""
-    source = await api.create(shelves.cluster.tree(tree))
+    source = await shelves.source(api, tree)
     near, _ = await api.copy(source)
     far, _ = await api.copy(source, shelves.cluster.daemons[1].server_id)
-    shelves.names |= {source: "source", near: "near", far: "far"}
+    shelves.names |= {near: "near", far: "far"}
     return source, near, far
 
 

@@ -6,35 +6,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance import boxes
 from tests.acceptance.api import Api
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster
-from tests.wires import Wires
+from tests.acceptance.cluster import Cluster, Daemon
 
 
 @pytest.fixture(scope="module")
-def cluster(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
-    """Two servers, a and b, which run what is in their containers."""
-    boxes.needs_runc()
-    made = make_cluster(2, {"runtime": {"driver": "runc"}})
-    yield made
-    boxes.sweep(made)
+def cluster(running: Cluster) -> Cluster:
+    return running
 
 
 @pytest.fixture
 def here(cluster: Cluster) -> Daemon:
     return cluster.daemons[0]
-
-
-@pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
 
 
 @pytest.fixture

@@ -129,11 +129,12 @@ class Client:
         return data
 
     async def everything(self, noun: str, **query: str) -> list[Json]:
-        """All pages of a list, in the API's order; `noun` is both path and key."""
+        """All pages of a list, in the API's order; `noun` is the path, its last word the key."""
         found: list[Json] = []
+        key = noun.rpartition("/")[2]
         for page in range(1, PAGES_MAX + 1):
             data = await self.get(f"/{noun}", page=str(page), limit=str(PAGE), **query)
-            found += _objects(data.get(noun))
+            found += _objects(data.get(key))
             pagination = data.get("pagination")
             if not isinstance(pagination, dict) or page >= pagination.get("totalPages", 0):
                 break

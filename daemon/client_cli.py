@@ -16,6 +16,7 @@ from daemon.commands.hints import told
 from daemon.commands.jobs import jobs
 from daemon.commands.login import login
 from daemon.commands.projects import projects
+from daemon.commands.proxy import proxy
 from daemon.commands.servers import servers
 from daemon.commands.session import JobFailed, SomeRefused
 from daemon.commands.snapshots import snapshots
@@ -32,7 +33,7 @@ def hoody() -> None:
     """Copies containers between servers and keeps the copies up to date."""
 
 
-for _noun in (containers, snapshots, jobs, projects, servers, login):
+for _noun in (containers, snapshots, jobs, projects, proxy, servers, login):
     hoody.add_command(_noun)
 
 

@@ -14,6 +14,7 @@ from daemon.model import (
     JobState,
     Json,
     Project,
+    ProxyAlias,
     Role,
     Server,
     UserSnapshot,
@@ -163,6 +164,20 @@ def project_view(project: Project) -> Json:
         "alias": project.alias,
         "owner_id": project.owner_id,
         "created_at": time_text(project.created_at),
+    }
+
+
+def proxy_alias_view(alias: ProxyAlias) -> Json:
+    """A proxy alias."""
+    return {
+        "id": alias.id,
+        "project_id": alias.project_id,
+        "container_id": alias.container_id,
+        "alias": alias.alias,
+        "program": alias.program,
+        "index": alias.index,
+        "target_path": alias.target_path,
+        "created_at": time_text(alias.created_at),
     }
 
 

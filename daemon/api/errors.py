@@ -8,7 +8,8 @@ ApiError
 ├── 404  ResourceNotFound ContainerNotFound SourceContainerNotFound
 ├── 405  MethodNotAllowed
 ├── 409  StateConflict ContainerNameInUse KeyInUse HostPortInUse ProjectNameInUse
-│        ContainerNotCopied JobNotCancellable JobCancelled SnapshotAmbiguous IdempotencyInProgress
+│        ProxyAliasInUse ContainerNotCopied JobNotCancellable JobCancelled SnapshotAmbiguous
+│        IdempotencyInProgress
 ├── 410  KeyAlreadyRetrieved
 ├── 413  PayloadTooLarge
 ├── 415  UnsupportedMediaType
@@ -174,6 +175,13 @@ class ProjectNameInUse(ApiError):
     status, code, text = 409, "PROJECT_NAME_IN_USE", "Project name already in use"
 
 
+class ProxyAliasInUse(ApiError):
+    """The container's project has a proxy alias of this name."""
+
+    status, code = 409, "PROXY_ALIAS_IN_USE"
+    text = "Proxy alias already in use within the project"
+
+
 class ContainerNotCopied(ApiError):
     """Sync of a container that is no copy."""
 
@@ -264,6 +272,7 @@ _BY_RULE: dict[str, type[ApiError]] = {
     "container_name": ContainerNameInUse,
     "ssh_key": KeyInUse,
     "project_name": ProjectNameInUse,
+    "proxy_alias": ProxyAliasInUse,
     "job": StateConflict,
 }
 

@@ -248,6 +248,27 @@ class ProjectList(Shape):
     pagination: Pagination
 
 
+class ProxyAliasObject(Shape):
+    """Where a name leads: to `target_path` at the `index`-th instance of a program in a
+    container."""
+
+    id: ObjectId
+    project_id: ObjectId
+    container_id: ObjectId
+    alias: str
+    program: str
+    index: Count
+    target_path: str
+    created_at: Time
+
+
+class ProxyAliasList(Shape):
+    """A page of proxy aliases, newest first."""
+
+    aliases: list[ProxyAliasObject]
+    pagination: Pagination
+
+
 class ServerList(Shape):
     """A page of servers, newest first."""
 

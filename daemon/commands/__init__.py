@@ -5,6 +5,7 @@ containers   copy, sync, create, power, delete; listing and lineage
 snapshots    create, list, restore, alias, delete
 jobs         list, show, watch, cancel
 projects     list, create
+proxy        create, list, delete
 servers      list
 session      url and token, finding things by name or prefix, exit codes
 waiting      progress bars until jobs have ended

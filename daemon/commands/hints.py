@@ -24,6 +24,7 @@ NEXT: Mapping[str, str] = {
     "CONTAINER_NAME_IN_USE": "hoody containers list",
     "JOB_NOT_CANCELLABLE": "hoody jobs list",
     "PROJECT_NAME_IN_USE": "hoody projects list",
+    "PROXY_ALIAS_IN_USE": "hoody proxy list",
     "SERVER_CONTAINER_LIMIT": "hoody servers list",
     "INSUFFICIENT_STORAGE": "hoody servers list",
 }
@@ -79,6 +80,8 @@ def _permission(_refused: Refused, details: Json) -> str:
 
 def _conflict(refused: Refused, details: Json) -> str:
     container = _container(refused)
+    if not container:
+        return "; run: hoody containers list"
     if details.get("status") == "error":
         sync, delete = (f"hoody containers {verb} {container}" for verb in ("sync", "delete"))
         return f"; run: {sync} (tries a copy again), or: {delete}"
@@ -92,7 +95,7 @@ def _missing(refused: Refused, details: Json) -> str:
         if field in details:
             return f"; run: hoody {noun} list"
     noun, *below = refused.path.lstrip("/").split("/")
-    if noun in ("jobs", "projects", "servers") and below:
+    if noun in ("jobs", "projects", "proxy", "servers") and below:
         return f"; run: hoody {noun} list"
     is_snapshot = noun == "containers" and below and details
     return f"; run: hoody snapshots list {_container(refused)}" if is_snapshot else ""
@@ -107,8 +110,9 @@ def _unavailable(refused: Refused, details: Json) -> str:
 
 
 def _container(refused: Refused) -> str:
-    """The container that was asked for: `/containers/ID/...`."""
-    return refused.path.removeprefix("/containers/").partition("/")[0]
+    """The container that was asked for, `/containers/ID/...`; "" where a path names none."""
+    noun, _, below = refused.path.removeprefix("/").partition("/")
+    return below.partition("/")[0] if noun == "containers" else ""
 
 
 def _reasons(message: str, details: object) -> str:

@@ -102,7 +102,7 @@ async def find(client: Client, noun: str, text: str) -> str:
     matches = pick(await client.everything(noun), text)
     if not matches:
         code = "CONTAINER_NOT_FOUND" if noun == "containers" else "RESOURCE_NOT_FOUND"
-        message = f"none of your {noun} is called {text!r}"
+        message = f"none of your {noun.replace('/', ' ')} is called {text!r}"
         if _SHORT_PREFIX.fullmatch(text):
             message += ", and the beginning of an id takes six digits or more"
         raise Refused(404, code, message, path=f"/{noun}/{text}")
@@ -112,18 +112,20 @@ async def find(client: Client, noun: str, text: str) -> str:
 
 
 def pick(things: list[Json], text: str) -> list[Json]:
-    """The things that have this name, or whose id begins with it."""
+    """The things that have this name (what has none, this alias), or whose id begins with it."""
     prefix = bool(_PREFIX.fullmatch(text))
     return [
         thing
         for thing in things
-        if thing.get("name") == text or (prefix and str(thing["id"]).startswith(text))
+        if thing.get("name", thing.get("alias")) == text
+        or (prefix and str(thing["id"]).startswith(text))
     ]
 
 
 def _told(thing: Json) -> str:
     """An id, and where its container is."""
     words = [str(thing["id"])]
+    words += [f"of container {thing['container_id']}"] if "container_id" in thing else []
     words += [f"in project {thing['project_alias']}"] if "project_alias" in thing else []
     words += [f"on server {thing['server_name']}"] if "server_name" in thing else []
     return " ".join(words)

@@ -77,10 +77,16 @@ def cgroup_path(container_id: str) -> str:
     return f"/hoody-{container_id}"
 
 
-def config(container: Container, rootfs: str, network: str | None, controllers: Set[str]) -> Json:
+def config(
+    container: Container,
+    rootfs: str,
+    network: str | None,
+    resolver: str | None,
+    controllers: Set[str],
+) -> Json:
     """The container's `config.json`. `network` is the path of the network namespace to join, None
-    for an empty one of its own. A limit without its controller of cgroups is left out; `unheld`
-    names it."""
+    for an empty one of its own; `resolver` that of a file to mount over its resolv.conf. A limit
+    without its controller of cgroups is left out; `unheld` names it."""
     assert container.command is not None  # noqa: S101 - without one nothing is started
     return {
         "ociVersion": "1.0.2",
@@ -99,7 +105,7 @@ def config(container: Container, rootfs: str, network: str | None, controllers: 
         "hostname": container.name,
         "mounts": [
             {"destination": at, "type": kind, "source": source, "options": list(options)}
-            for at, kind, source, options in _MOUNTS
+            for at, kind, source, options in (*_MOUNTS, *_resolver_mounts(resolver))
         ],
         "linux": {
             "cgroupsPath": cgroup_path(container.id),
@@ -114,6 +120,10 @@ def config(container: Container, rootfs: str, network: str | None, controllers: 
 def unheld(container: Container, controllers: Set[str]) -> list[str]:
     """The limits of a container that a machine with these controllers cannot hold."""
     return [name for name in container.resources if LIMITS.get(name) not in controllers]
+
+
+def _resolver_mounts(path: str | None) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    return [] if path is None else [("/etc/resolv.conf", "bind", path, ("bind", *_SAFE))]
 
 
 def _environment(container: Container) -> list[str]:

@@ -4,6 +4,7 @@ for each container that runs has a monitor that imports this.
     ended/<container_id>   how it ended, as JSON; there until somebody has noted it
     <container_id>/
         bundle/config.json what runc is told
+        bundle/resolv.conf whom it asks for names, where its own tree does not say
         runc/              runc's own state
         monitor.lock       locked by the monitor for as long as it lives
         run.json           the process: pid, its start, the boot, the root filesystem

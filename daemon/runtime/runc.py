@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from daemon import logs
 from daemon.errors import JobError
 from daemon.model import Container
-from daemon.runtime import bundle, monitor, places
+from daemon.runtime import bundle, monitor, places, resolver
 from daemon.runtime.base import Network
 from daemon.runtime.none import NoRuntime
 from transfer import command as commands
@@ -184,7 +184,8 @@ class Runc:
         controllers = _controllers()
         for name in bundle.unheld(container, controllers):
             log.warning("this machine cannot hold a limit", container_id=container.id, limit=name)
-        config = bundle.config(container, rootfs, network, controllers)
+        names = await asyncio.to_thread(self._write_resolver, container.id, rootfs)
+        config = bundle.config(container, rootfs, network, names, controllers)
         await asyncio.to_thread(self._write_bundle, container.id, dict(config))
         argv = [sys.executable, "-m", monitor.__name__, self._root, container.id]
         try:
@@ -199,9 +200,25 @@ class Runc:
             return f"no answer from its monitor: {error}"
         return None if "pid" in answer else str(answer["failed"])
 
-    def _write_bundle(self, container_id: str, config: dict[str, object]) -> None:
+    def _write_resolver(self, container_id: str, rootfs: str) -> str | None:
+        """The file to mount over the container's resolv.conf; None where it has its own, or the
+        server has nothing to say. What is written to it in the container lasts until it ends."""
+        text = resolver.of_server()
+        if text is None or not resolver.leaves_it_open(rootfs):
+            return None
+        path = os.path.join(self._bundle(container_id), "resolv.conf")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o644)  # for whoever runs in the container
+        return path
+
+    def _bundle(self, container_id: str) -> str:
         folder = places.bundle(self._root, container_id)
         os.makedirs(folder, mode=0o700, exist_ok=True)
+        return folder
+
+    def _write_bundle(self, container_id: str, config: dict[str, object]) -> None:
+        folder = self._bundle(container_id)
         places.write_down(os.path.join(folder, "config.json"), config)
 
     async def _settled(self, container_id: str) -> Run | None:

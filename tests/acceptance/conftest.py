@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance import boxes
+from tests.acceptance.api import Api
 from tests.acceptance.cluster import Cluster, MakeCluster, Settings
 from tests.kernel_zfs import KERNEL
 from tests.postgres import Postgres, serving
@@ -99,6 +101,22 @@ def wires() -> Iterator[Wires]:
 def cluster(make_cluster: MakeCluster) -> Cluster:
     """Two servers, a and b."""
     return make_cluster(2)
+
+
+@pytest.fixture(scope="module")
+def running(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
+    """Two servers, a and b, of one machine, which run what is in their containers."""
+    boxes.needs_runc()
+    made = make_cluster(2, {"runtime": {"driver": "runc"}})
+    yield made
+    boxes.sweep(made)
+
+
+@pytest.fixture
+async def api(cluster: Cluster) -> AsyncIterator[Api]:
+    """What the module's first server is asked with."""
+    async with cluster.api() as asked:
+        yield asked
 
 
 @pytest.hookimpl(wrapper=True)

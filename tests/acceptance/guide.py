@@ -100,6 +100,23 @@ class Reader:
         found = (await self.api.call("GET", path))["containers"]
         return next(one for one in found if one["name"] == name)
 
+    async def alias(self, container_id: str, name: str) -> Json:
+        """A proxy alias that leads to a container, as the guide makes them."""
+        where = {"container_id": container_id, "alias": name, "program": "web"}
+        return await self.api.call("POST", "/proxy/aliases", **where, index=1, target_path="/")
+
+    async def aliases(self, project_id: str) -> list[Json]:
+        """The proxy aliases of a project."""
+        found = await self.api.call("GET", f"/proxy/aliases?project_id={project_id}")
+        return list(found["aliases"])
+
+    async def leads(self, project_id: str, alias: Json, container_id: str) -> None:
+        """Makes sure that the project has this one alias, which leads to the container by now."""
+        (found,) = await self.aliases(project_id)
+        anew = {"id": found["id"], "created_at": found["created_at"], "container_id": container_id}
+        assert found == alias | anew
+        assert found["id"] != alias["id"]
+
     async def settled(self, container_id: str) -> Json:
         """The container's newest job once it has ended, and well."""
         newest = (await self.api.call("GET", f"/jobs?container_id={container_id}"))["jobs"][0]

@@ -1,8 +1,9 @@
 """The guide's patterns, each as it is written there: three of automation, which are JavaScript, and
-three common ones. Of the last the proxy's commands are left out: there is no proxy yet."""
+three common ones."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ SLACK_BYTES = 64 << 10
 UPDATE_BYTES = 12 << 20
 WIRE_BYTES_PER_SECOND = 4 << 20
 LOOK_SECONDS = 0.2  # instead of the 60 between two looks at a source
+WRITTEN = "snap-20251109-143045"  # in the guide, for the snapshot's name
 
 NIGHTLY = """
 // Automated sync script (run via cron at 2 AM)
@@ -262,6 +264,8 @@ async def test_common_pattern_2_multi_region_deployment(cluster: Cluster, reader
 
 async def test_common_pattern_3_snapshot_copy_deploy(reader: Reader) -> None:
     tested, prod_project = await reader.create("tested"), await reader.project("prod")
+    before, _job = await reader.api.copy(tested, target_project_id=prod_project, name="prod-v1")
+    alias = await reader.alias(before, "prod")
     await reader.shell(
         """
         # 1. Snapshot tested container
@@ -270,19 +274,91 @@ async def test_common_pattern_3_snapshot_copy_deploy(reader: Reader) -> None:
         test_id=tested,
     )
     (snapshot,) = await reader.api.snapshots(tested)
-    before, _job = await reader.api.copy(tested)
     await reader.change(tested, 1)  # what was not tested does not get there
-    written = "snap-20251109-143045"
     await reader.shell(
         f"""
         # 2. Copy to production from that snapshot
         hoody containers copy $TEST_ID \\
           --target-project-id $PROD_PROJECT \\
           --name "prod-v2" \\
-          --source-snapshot "{written}"
-        """.replace(written, str(snapshot["name"])),
+          --source-snapshot "{WRITTEN}"
+        """.replace(WRITTEN, str(snapshot["name"])),
         test_id=tested,
         prod_project=prod_project,
     )
     prod = str((await reader.named("prod-v2", prod_project))["id"])
     await reader.same(before, prod)
+    assert await reader.aliases(prod_project) == [alias]
+    await reader.shell(
+        """
+        # 3. Re-point alias to new container (delete + recreate)
+        hoody proxy delete $ALIAS_ID
+        hoody proxy create --container-id $NEW_PROD_ID \\
+          --alias "prod" --program "web" --index 1 --target-path "/"
+        """,
+        alias_id=str(alias["id"]),
+        new_prod_id=prod,
+    )
+    await reader.leads(prod_project, alias, prod)
+
+
+async def test_common_pattern_3_by_curl(reader: Reader) -> None:
+    """And an alias ends with the container that it leads to."""
+    tested, prod_project = await reader.create("tested-curl"), await reader.project("prod-curl")
+    before, _job = await reader.api.copy(tested, target_project_id=prod_project, name="prod-v1")
+    alias = await reader.alias(before, "prod")
+    await reader.shell(
+        """
+        # 1. Snapshot tested container
+        curl -X POST "https://api.hoody.icu/api/v1/containers/{test_id}/snapshots" \\
+          -H "Authorization: Bearer $HOODY_TOKEN" \\
+          -H "Content-Type: application/json" \\
+          -d '{"alias": "ready-for-prod"}'
+        """,
+        test_id=tested,
+    )
+    (snapshot,) = await reader.api.snapshots(tested)
+    await reader.change(tested, 1)
+    printed = await reader.shell(
+        """
+        # 2. Copy to production from that snapshot
+        curl -X POST "https://api.hoody.icu/api/v1/containers/{test_id}/copy" \\
+          -H "Authorization: Bearer $HOODY_TOKEN" \\
+          -H "Content-Type: application/json" \\
+          -d '{
+            "target_project_id": "{prod_project}",
+            "name": "prod-v2",
+            "source_snapshot": "snap-20251109-143045"
+          }'
+        """.replace(WRITTEN, str(snapshot["name"])),
+        test_id=tested,
+        prod_project=prod_project,
+    )
+    prod = str(json.loads(printed)["data"]["id"])
+    printed = await reader.shell(
+        """
+        # 3. Re-point alias to new container (delete + recreate)
+        curl -X DELETE "https://api.hoody.icu/api/v1/proxy/aliases/{alias_id}" \\
+          -H "Authorization: Bearer $HOODY_TOKEN" > /dev/null
+        curl -X POST "https://api.hoody.icu/api/v1/proxy/aliases" \\
+          -H "Authorization: Bearer $HOODY_TOKEN" \\
+          -H "Content-Type: application/json" \\
+          -d '{
+            "container_id": "{new_prod_id}",
+            "alias": "prod",
+            "program": "web",
+            "index": 1,
+            "target_path": "/"
+          }'
+        """,
+        alias_id=str(alias["id"]),
+        new_prod_id=prod,
+    )
+    assert json.loads(printed)["statusCode"] == 201
+    await reader.settled(prod)
+    await reader.same(before, prod)
+    await reader.leads(prod_project, alias, prod)
+    await reader.api.sync(prod)
+    await reader.leads(prod_project, alias, prod)
+    await reader.api.delete(prod)
+    assert await reader.aliases(prod_project) == []

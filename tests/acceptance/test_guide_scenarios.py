@@ -151,11 +151,17 @@ async def test_scenario_3_geographic_redundancy(cluster: Cluster, reader: Reader
     job = await reader.settled(str(replica["id"]))
     assert 0 < job["result"]["bytes_wire"] <= changed_bytes + (128 << 10)
     await reader.same(prod, str(replica["id"]))
+    alias = await reader.alias(prod, "prod")
     us.kill()  # "If US datacenter fails": the replica is there, whole and running
     try:
         async with cluster.api(1) as left:
             assert (await left.container(str(replica["id"])))["status"] == "running"
             assert Path(await left.rootfs(str(replica["id"])), "srv/text").is_file()
+            # "Switch to EU replica via proxy alias."
+            await left.call("DELETE", f"/proxy/aliases/{alias['id']}")
+            leading = {key: alias[key] for key in ("alias", "program", "index", "target_path")}
+            where = leading | {"container_id": replica["id"]}
+            assert (await left.call("POST", "/proxy/aliases", **where))["project_id"] == project
     finally:
         us.start()
 

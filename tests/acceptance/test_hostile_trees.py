@@ -7,7 +7,7 @@ The canary is a directory outside every container that stands for a server's own
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,12 +38,6 @@ RULES: dict[str, Json] = {
         "container_port": 22,
     },
 }
-
-
-@pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
 
 
 def _directories(tree: Path, plant: hostile.Plant, *names: str) -> None:

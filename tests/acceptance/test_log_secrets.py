@@ -10,7 +10,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -48,12 +48,6 @@ def cluster(postgres: Postgres) -> Iterator[Cluster]:
         PlainCluster(Path(name), "dir", 2, database_url=url, settings=SOON) as cluster,
     ):
         yield cluster
-
-
-@pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
 
 
 def key_lines(text: str) -> list[str]:

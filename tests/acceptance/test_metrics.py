@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -66,12 +65,6 @@ async def until(condition: Any) -> None:
 @pytest.fixture(scope="module")
 def cluster(make_cluster: MakeCluster) -> Cluster:
     return make_cluster(2)
-
-
-@pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
 
 
 async def write(api: Api, container_id: str, name: str, size_bytes: int) -> None:

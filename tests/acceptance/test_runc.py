@@ -6,35 +6,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from daemon.runtime import resolver
 from tests.acceptance import boxes
 from tests.acceptance.api import Api
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster
-from tests.wires import Wires
+from tests.acceptance.cluster import Cluster, Daemon
 
 
 @pytest.fixture(scope="module")
-def cluster(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
-    """Two servers, a and b, which run what is in their containers."""
-    boxes.needs_runc()
-    made = make_cluster(2, {"runtime": {"driver": "runc"}})
-    yield made
-    boxes.sweep(made)
+def cluster(running: Cluster) -> Cluster:
+    return running
 
 
 @pytest.fixture
 def here(cluster: Cluster) -> Daemon:
     return cluster.daemons[0]
-
-
-@pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
 
 
 @pytest.fixture
@@ -79,6 +68,20 @@ async def test_a_container_has_a_world_of_its_own(here: Daemon, api: Api, tree: 
         theirs = os.readlink(f"/proc/{boxes.pid_of(here, web)}/ns/{kind}")
         assert theirs != os.readlink(f"/proc/self/ns/{kind}")
     assert os.getpriority(os.PRIO_PROCESS, boxes.pid_of(here, web)) == 0  # a worker yields, it not
+
+
+async def test_it_asks_for_names_whom_its_server_asks_or_whom_it_says_itself(
+    here: Daemon, api: Api, tree: str
+) -> None:
+    file = Path(tree, "etc", "resolv.conf")
+    for own in (None, "", "nameserver 192.0.2.1\n"):
+        if own is not None:
+            file.write_text(own)
+        web = await api.create(tree, command=boxes.SLEEP)
+        said = hoodyd(here, "exec", web, "--", "/bin/cat", "/etc/resolv.conf").stdout
+        assert said == (own or resolver.of_server() or "")
+        live = Path(await api.rootfs(web), "etc", "resolv.conf")
+        assert live.read_text() == (own or "")  # it is no part of the tree
 
 
 async def test_a_command_has_the_terminal_that_it_is_given(

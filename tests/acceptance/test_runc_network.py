@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from daemon.network import ground
 from tests.acceptance import boxes
 from tests.acceptance.api import Api
-from tests.acceptance.cluster import Cluster, MakeCluster
+from tests.acceptance.cluster import Cluster
 from tests.wires import SERVER, Wires
 
 OPEN, SHUT = 18080, 18081
@@ -28,18 +27,8 @@ exec /bin/busybox httpd -f -p 80 -h /tmp
 
 
 @pytest.fixture(scope="module")
-def cluster(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
-    """Two servers, a and b, of one machine."""
-    boxes.needs_runc()
-    made = make_cluster(2, {"runtime": {"driver": "runc"}})
-    yield made
-    boxes.sweep(made)
-
-
-@pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
+def cluster(running: Cluster) -> Cluster:
+    return running
 
 
 def answer(wires: Wires, port: int) -> str | None:

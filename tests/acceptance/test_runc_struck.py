@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,12 +53,6 @@ def cluster(wires: Wires, make_cluster: MakeCluster, halt: Path) -> Iterator[Clu
     yield made
     halt.unlink(missing_ok=True)
     boxes.sweep(made)
-
-
-@pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
 
 
 def kill_workers(daemon: Daemon) -> None:

@@ -33,12 +33,6 @@ def cluster(make_cluster: MakeCluster) -> Cluster:
 
 
 @pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
-
-
-@pytest.fixture
 async def pair(cluster: Cluster, api: Api, request: pytest.FixtureRequest) -> tuple[str, str]:
     """A container on server a that was changed since it was copied to b, and its copy, which is to
     be synced each night."""

@@ -42,6 +42,7 @@ MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 CASES_MIN = 2000
 CASES_EACH = 34  # of an endpoint, in each mode
 COPIES = 2  # on each server
+ALIASES = 4  # to delete
 JOBS_ENOUGH = 8  # that an endpoint makes: each costs as much as a hundred refusals
 ASK_SECONDS = 60
 WAIT_SECONDS_MAX = 1
@@ -84,8 +85,16 @@ async def fill(cluster: Cluster, tree: str) -> dict[str, list[str]]:
         copies = [await api.copy(source, server_id) for server_id in servers * COPIES]
         project = await api.call("POST", "/projects", name="another")
         projects = [api.project_id, str(project["id"])]
+        leading = {"container_id": source, "program": "web"}
+        aliases = [
+            await api.call("POST", "/proxy/aliases", alias=f"known-{number}", **leading)
+            for number in range(ALIASES)
+        ]
+    known = [source, *(copy_id for copy_id, _ in copies)]
     return {
-        "containers": [source, *(copy_id for copy_id, _ in copies)],
+        "containers": known,
+        "container_id": known,
+        "proxy": [str(alias["id"]) for alias in aliases],
         "jobs": [job["id"] for _, job in copies],
         "projects": projects,
         "servers": servers,

@@ -29,12 +29,6 @@ def cluster(make_cluster: MakeCluster) -> Cluster:
 
 
 @pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api(0) as api:
-        yield api
-
-
-@pytest.fixture
 async def other(cluster: Cluster) -> AsyncIterator[Api]:
     """The other server's API."""
     async with cluster.api(1) as api:

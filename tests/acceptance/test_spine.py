@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -26,12 +26,6 @@ DAY_BYTES = 300_000
 RESTART_SECONDS = 60.0
 COLLECT_SECONDS = 150.0
 POLL_SECONDS = 0.05
-
-
-@pytest.fixture
-async def api(cluster: Cluster) -> AsyncIterator[Api]:
-    async with cluster.api() as api:
-        yield api
 
 
 @pytest.fixture

@@ -97,6 +97,13 @@ CASES = [
         "run: hoody servers list",
     ),
     ("RESOURCE_NOT_FOUND", {}, f"/jobs/{WEB}", "run: hoody jobs list"),
+    ("RESOURCE_NOT_FOUND", {}, f"/proxy/aliases/{WEB}", "run: hoody proxy list"),
+    (
+        "OPERATION_STATE_CONFLICT",
+        {"status": "deleting"},
+        "/proxy/aliases",
+        "run: hoody containers list",
+    ),
     (
         "SNAPSHOT_ALIAS_AMBIGUOUS",
         {"snapshots": ["snap-1", "snap-2"]},

@@ -24,7 +24,7 @@ WEB = Container(
 
 
 def told(container: Container = WEB, network: str | None = None) -> Any:
-    return bundle.config(container, "/srv/web/1", network, ALL)
+    return bundle.config(container, "/srv/web/1", network, None, ALL)
 
 
 def namespaces(config: Any) -> dict[str, str | None]:
@@ -65,6 +65,15 @@ def test_it_can_change_neither_the_machine_nor_its_network() -> None:
     assert "ro" in mounts["/sys/fs/cgroup"]
 
 
+def test_a_resolv_conf_is_mounted_where_there_is_one_to_mount() -> None:
+    plain = told()["mounts"]
+    assert "/etc/resolv.conf" not in [mount["destination"] for mount in plain]
+    config: Any = bundle.config(WEB, "/srv/web/1", None, "/run/web/resolv.conf", ALL)
+    (added,) = (mount for mount in config["mounts"] if mount not in plain)
+    assert (added["destination"], added["source"]) == ("/etc/resolv.conf", "/run/web/resolv.conf")
+    assert "bind" in added["options"]
+
+
 LIMITED = replace(WEB, resources={"cpu_cores": 1.5, "memory_bytes": 64 << 20, "pids": 100})
 
 
@@ -87,7 +96,7 @@ LIMITED = replace(WEB, resources={"cpu_cores": 1.5, "memory_bytes": 64 << 20, "p
 def test_limits_are_those_that_the_machine_can_hold(
     controllers: set[str], limits: dict[str, object], unheld: list[str]
 ) -> None:
-    config: Any = bundle.config(LIMITED, "/srv/web/1", None, controllers)
+    config: Any = bundle.config(LIMITED, "/srv/web/1", None, None, controllers)
     resources = dict(config["linux"]["resources"])
     del resources["devices"]
     assert resources == limits

@@ -20,6 +20,7 @@ from daemon.model import (
     JobState,
     JobType,
     Project,
+    ProxyAlias,
     Server,
     Status,
     User,
@@ -28,7 +29,7 @@ from daemon.model import (
     now,
 )
 from daemon.news import News
-from daemon.store import accounts, containers, jobs, servers, user_snapshots
+from daemon.store import accounts, containers, jobs, proxy_aliases, servers, user_snapshots
 from daemon.store.database import Database
 from daemon.store.sequence import next_sequence
 from tests.contract.api.described import hold
@@ -175,6 +176,14 @@ class World:
             )
             made = replace(made, **columns)
             await user_snapshots.insert(tx, made)
+        return made
+
+    async def alias(self, container: Container, name: str = "www", **columns: Any) -> ProxyAlias:
+        """A proxy alias that leads to the container."""
+        at = (new_id(), container.project_id, container.id)
+        made = replace(ProxyAlias(*at, name, program="web", index=1, target_path="/"), **columns)
+        async with self.db.write() as tx:
+            await proxy_aliases.insert(tx, made)
         return made
 
     async def listed(self, container: Container) -> list[UserSnapshot]:

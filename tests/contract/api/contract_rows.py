@@ -47,6 +47,11 @@ def missing_container(endpoint: str) -> str:
     return "CONTAINER_NOT_FOUND" if " /containers/" in endpoint else "RESOURCE_NOT_FOUND"
 
 
+def scopes_without(endpoint: str) -> list[Scope]:
+    """What a token may have that is not what the endpoint takes."""
+    return [Scope.KEYS if " /proxy/" in endpoint else Scope.PROXY]
+
+
 def every_row() -> Iterator[Row]:
     """The rows of all routes."""
     for route in ROUTES:
@@ -79,7 +84,7 @@ def _of_callers(endpoint: str) -> Iterator[Row]:
         return await stage.ask(endpoint, token=token)
 
     async def without_scope(stage: Stage) -> Reply:
-        return await stage.ask(endpoint, token=stage.world.token(scopes=[Scope.PROXY]))
+        return await stage.ask(endpoint, token=stage.world.token(scopes=scopes_without(endpoint)))
 
     async def banned(stage: Stage) -> Reply:
         return await stage.ask(endpoint, token=stage.world.token(stage.mallory))

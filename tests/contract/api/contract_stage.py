@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from daemon.api.app import make_app
 from daemon.config import LimitsSection
 from daemon.keys import generate, seal
-from daemon.model import Container, Job, JobType, Server, Status, User, new_id, now
+from daemon.model import Container, Job, JobType, ProxyAlias, Server, Status, User, new_id, now
 from daemon.store import accounts, servers
 from tests.contract.api.api_world import ROOMY_BYTES, SEALING_KEY, Api, Reply, World, make_server
 from transfer.model import Capacity
@@ -30,14 +30,15 @@ NAME = "snap-20250115-103000"
 @dataclass(frozen=True)
 class Stage:
     """`web` is running and has a generated key, `copied` is its stopped copy; both list the
-    snapshot NAME. `job` is queued, for `busy`. `full` takes no container, `tight` has no space,
-    `away` is offline. `mallory` is banned."""
+    snapshot NAME. `alias` leads to `web`. `job` is queued, for `busy`. `full` takes no
+    container, `tight` has no space, `away` is offline. `mallory` is banned."""
 
     world: World
     api: Api
     path: Path
     web: Container
     copied: Container
+    alias: ProxyAlias
     busy: Container
     job: Job
     full: Server
@@ -68,9 +69,10 @@ class Stage:
         copied = await world.copy_of(web, status=Status.STOPPED)
         for container in (web, copied):
             await world.snapshot(container, NAME)
+        alias = await world.alias(web, "shop")
         busy = await world.container("busy")
         job = await world.job(busy, JobType.RESTART, not_before=later)
-        return cls(world, api, path, web, copied, busy, job, full, tight, away, mallory)
+        return cls(world, api, path, web, copied, alias, busy, job, full, tight, away, mallory)
 
     async def container(self, **columns: Any) -> Container:
         """One more, of its own name, which lists the snapshot NAME."""
@@ -101,6 +103,7 @@ class Stage:
             "PUT /containers/{id}/firewall-rules": {"rules": []},
             "PUT /containers/{id}/network-rules": {"rules": []},
             "POST /projects": {"name": "shop"},
+            "POST /proxy/aliases": {"container_id": self.web.id, "alias": "www", "program": "web"},
         }
         return method, path, bodies.get(endpoint)
 
@@ -108,6 +111,7 @@ class Stage:
         if path.startswith("/containers"):
             return self.copied.id if path.endswith(("/sync", "/start")) else self.web.id
         ids = {"projects": self.world.home.id, "servers": self.world.here.id, "jobs": self.job.id}
+        ids["proxy"] = self.alias.id
         return ids.get(path.split("/")[1], "")
 
     async def ask(self, endpoint: str, **changed: Any) -> Reply:

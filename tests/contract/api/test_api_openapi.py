@@ -92,6 +92,7 @@ def test_names_of_operations_are_unique() -> None:
     assert len(set(names)) == len(names) == len(ROUTES)
 
 
+ALIAS = {"container_id": ID, "alias": "a-1", "program": "web"}
 BODIES: list[tuple[str, dict[str, Any], bool]] = [
     ("CreateBody", {"project_id": ID, "source_path": "/x"}, True),
     ("CreateBody", {"project_id": ID, "source_path": "/x", "autostart": None}, True),
@@ -117,6 +118,11 @@ BODIES: list[tuple[str, dict[str, Any], bool]] = [
     ("AliasBody", {"alias": None}, True),
     ("AliasBody", {}, False),
     ("NetworkBody", {"rules": [{"type": "forward"}]}, False),
+    ("ProxyAliasBody", ALIAS, True),
+    ("ProxyAliasBody", {**ALIAS, "index": 0, "target_path": "/a b/\u00e9?c#d"}, True),
+    ("ProxyAliasBody", {**ALIAS, "alias": "-a"}, False),
+    ("ProxyAliasBody", {**ALIAS, "index": 65536}, False),
+    ("ProxyAliasBody", {**ALIAS, "target_path": "/\x1f"}, False),
 ]
 
 

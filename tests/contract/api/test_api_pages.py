@@ -38,17 +38,28 @@ async def server(world: World, at: datetime) -> str:
     return made.id
 
 
+async def alias(world: World, at: datetime) -> str:
+    of = (await world.all_containers() or [await world.container()])[0]
+    return (await world.alias(of, f"a-{new_id()}", created_at=at)).id
+
+
 LISTS: dict[str, Make] = {
     "containers": container,
     "jobs": job,
     "projects": project,
+    "proxy/aliases": alias,
     "servers": server,
 }
 EACH = pytest.mark.parametrize("name", LISTS)
 
 
+def key_of(name: str) -> str:
+    """Under which a list stands in its page."""
+    return name.rpartition("/")[2]
+
+
 async def ids(api: Api, name: str, **params: object) -> list[str]:
-    return [one["id"] for one in (await api.get(f"/{name}", params=params)).data[name]]
+    return [one["id"] for one in (await api.get(f"/{name}", params=params)).data[key_of(name)]]
 
 
 @EACH
@@ -65,7 +76,7 @@ async def test_newest_first_and_ties_by_id(name: str, api: Api) -> None:
     pages = [await ids(api, name, limit=2, page=page) for page in (1, 2, 3)]
     assert pages == [wanted[:2], wanted[2:4], wanted[4:]]
     data = (await api.get(f"/{name}", params={"limit": 2, "page": 2})).data
-    assert data.keys() == {name, "pagination"}
+    assert data.keys() == {key_of(name), "pagination"}
     total = len(await ids(api, name, limit=100))
     wanted_pages = -(-total // 2)
     assert data["pagination"] == {
@@ -80,7 +91,7 @@ async def test_newest_first_and_ties_by_id(name: str, api: Api) -> None:
 async def test_past_the_end_is_empty(name: str, api: Api) -> None:
     for page in (2, 999_999_999):
         data = (await api.get(f"/{name}", params={"page": page, "limit": 100})).data
-        assert (data[name], data["pagination"]["page"]) == ([], page)
+        assert (data[key_of(name)], data["pagination"]["page"]) == ([], page)
 
 
 @EACH
@@ -88,7 +99,7 @@ async def test_twenty_by_default(name: str, api: Api) -> None:
     for _ in range(21):
         await LISTS[name](api.world, now())
     data = (await api.get(f"/{name}")).data
-    assert len(data[name]) == data["pagination"]["limit"] == 20
+    assert len(data[key_of(name)]) == data["pagination"]["limit"] == 20
     assert data["pagination"]["page"] == 1
     assert len(await ids(api, name, limit=100)) == data["pagination"]["total"] > 20
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from daemon.api.app import ROUTES
+from tests.contract.api.contract_proxy import PROXY_CREATE
 from tests.contract.api.contract_rows import endpoint_of
 from tests.contract.api.contract_special import ALIAS, COPY, CREATE, PATCH, PROJECT, RULES, SNAPSHOT
 from tests.contract.api.contract_stage import Stage
@@ -134,6 +135,13 @@ TYPES = {
     SNAPSHOT: {"alias": "string?", "expiry": "number?"},
     ALIAS: {"alias": "string?"},
     PROJECT: {"name": "string"},
+    PROXY_CREATE: {
+        "container_id": "string",
+        "alias": "string",
+        "program": "string",
+        "index": "number?",
+        "target_path": "string?",
+    },
     **{rules: {"rules": "array"} for rules in RULES},
 }
 VALUES: dict[str, tuple[Any, ...]] = {

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from daemon.auth import Scope
 from daemon.model import Container, JobType, Status, new_id, now
 from daemon.store import accounts, containers, servers
 from tests.contract.api.api_world import ROOMY_BYTES
+from tests.contract.api.contract_proxy import PROXY_CREATE
+from tests.contract.api.contract_rows import scopes_without
 from tests.contract.api.contract_special import (
     ALIAS,
     CANCEL,
@@ -55,6 +56,8 @@ class Request:
             made.changed["id"] = subject.id
         if endpoint in (COPY, CREATE):
             made.body(**{target(endpoint): stage.world.there.id, "name": "fresh"})
+        if endpoint == PROXY_CREATE:
+            made.body(container_id=subject.id)
         if endpoint == CREATE:
             made.changed["token"] = stage.world.admin
         return made
@@ -88,7 +91,7 @@ async def banned(request: Request) -> None:
 
 
 async def without_scope(request: Request) -> None:
-    request.changed["token"] = request.stage.world.token(scopes=[Scope.PROXY])
+    request.changed["token"] = request.stage.world.token(scopes=scopes_without(request.endpoint))
 
 
 async def bad_id(request: Request) -> None:
@@ -112,7 +115,10 @@ async def bad_path(request: Request) -> None:
 
 
 async def absent(request: Request) -> None:
-    request.changed["id"] = new_id()
+    if request.endpoint == PROXY_CREATE:
+        request.body(container_id=new_id())
+    else:
+        request.changed["id"] = new_id()
 
 
 async def absent_project(request: Request) -> None:
@@ -159,6 +165,10 @@ async def port_in_use(request: Request) -> None:
     rule = {"type": "forward", "protocol": "tcp", "host_port": 8080, "container_port": 80}
     await request.stage.container(network_rules=(rule,), server_id=request.subject.server_id)
     request.body(rules=[rule])
+
+
+async def alias_in_use(request: Request) -> None:
+    request.body(alias=request.stage.alias.alias)
 
 
 async def no_place(request: Request) -> None:
@@ -250,6 +260,12 @@ ORDERS: dict[str, Checks] = {
     RESTORE: (*NAMED, STATE, (busy, "409 OPERATION_STATE_CONFLICT"), OFFLINE),
     ALIAS: (*NAMED, STATE),
     DROP: (*NAMED, STATE, (ambiguous, "409 SNAPSHOT_ALIAS_AMBIGUOUS"), OFFLINE),
+    PROXY_CREATE: (
+        *BODY,
+        (absent, "404 CONTAINER_NOT_FOUND"),
+        STATE,
+        (alias_in_use, "409 PROXY_ALIAS_IN_USE"),
+    ),
     PROJECT: (*BODY, (name_in_use, "409 PROJECT_NAME_IN_USE")),
     CANCEL: (
         *ID,

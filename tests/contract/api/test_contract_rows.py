@@ -1,5 +1,5 @@
-"""Every row of the error tables of the copy, sync and snapshots pages and of API.md 1, proxy and
-images aside: each one provoked, and its answer held against the contract."""
+"""Every row of the error tables of the copy, sync and snapshots pages and of API.md 1, images
+aside: each one provoked, and its answer held against the contract."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from daemon.api.errors import ApiError
 from daemon.api.routing import AnyRoute
 from daemon.config import LimitsSection
 from tests.contract.api.api_world import V1
+from tests.contract.api.contract_proxy import PROXY
 from tests.contract.api.contract_rows import (
     BODY_BYTES_MAX,
     Row,
@@ -24,7 +25,7 @@ from tests.contract.api.contract_stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROWS = [*every_row(), *SPECIAL]
+ROWS = [*every_row(), *SPECIAL, *PROXY]
 PLAYED = {(row.endpoint, row.status, row.code) for row in ROWS}
 
 
@@ -100,6 +101,12 @@ PAGES = {
         404 RESOURCE_NOT_FOUND 409 OPERATION_STATE_CONFLICT 410 KEY_ALREADY_RETRIEVED""",
     "PUT /containers/{id}/network-rules": "409 HOST_PORT_IN_USE",
     "POST /projects": "409 PROJECT_NAME_IN_USE",
+    "GET /proxy/aliases": "400 INVALID_ID_FORMAT",
+    "POST /proxy/aliases": """
+        400 VALIDATION_ERROR INVALID_ID_FORMAT
+        404 CONTAINER_NOT_FOUND
+        409 PROXY_ALIAS_IN_USE OPERATION_STATE_CONFLICT""",
+    "DELETE /proxy/aliases/{id}": "404 RESOURCE_NOT_FOUND",
     "POST /jobs/{id}/cancel": "404 RESOURCE_NOT_FOUND 409 JOB_NOT_CANCELLABLE",
     "GET /jobs/{id}": "404 RESOURCE_NOT_FOUND",
     "GET /projects/{id}": "404 RESOURCE_NOT_FOUND",

@@ -22,7 +22,8 @@ def scope_of(endpoint: str) -> Scope:
         return Scope.KEYS if endpoint == KEY else Scope.READ
     if "/snapshots" in path:
         return Scope.SNAPSHOTS
-    return Scope.PROJECTS if path.startswith("/projects") else Scope.CONTAINERS
+    of_nouns = {"projects": Scope.PROJECTS, "proxy": Scope.PROXY}
+    return of_nouns.get(path.split("/")[1], Scope.CONTAINERS)
 
 
 @pytest.mark.parametrize("scope", Scope)

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,8 @@ import pytest
 from daemon.network import ground
 from daemon.runtime import bundle
 from tests.acceptance.api import Api, Json
-from tests.acceptance.cluster import Cluster, Daemon
+from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, Settings
+from tests.wires import Wires
 
 BUSYBOX = "/bin/busybox"
 PATIENCE_SECONDS = 60.0
@@ -43,6 +44,17 @@ def needs_runc() -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def running(
+    wires: Wires, make_cluster: MakeCluster, servers: int, settings: Settings
+) -> Iterator[Cluster]:
+    """Servers in the wires' network that run what is in their containers: what a fixture yields
+    from."""
+    needs_runc()
+    made = make_cluster(servers, {"runtime": {"driver": "runc"}, **settings})
+    yield made
+    sweep(made)
 
 
 def shell(script: str) -> list[str]:

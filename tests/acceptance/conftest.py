@@ -106,10 +106,7 @@ def cluster(make_cluster: MakeCluster) -> Cluster:
 @pytest.fixture(scope="module")
 def running(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
     """Two servers, a and b, of one machine, which run what is in their containers."""
-    boxes.needs_runc()
-    made = make_cluster(2, {"runtime": {"driver": "runc"}})
-    yield made
-    boxes.sweep(made)
+    yield from boxes.running(wires, make_cluster, 2, {})
 
 
 @pytest.fixture

@@ -9,15 +9,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance import boxes, trees
 from tests.acceptance.api import Api, Json
-from tests.acceptance.cluster import Cluster, Daemon, MakeCluster, Settings
-from tests.wires import Wires
+from tests.acceptance.cluster import Cluster, Daemon
 
 HOST = "https://api.hoody.icu"
 RUN_SECONDS = 180.0
@@ -34,17 +32,6 @@ def program(name: str, package: str) -> str:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
     return found
-
-
-def running(
-    wires: Wires, make_cluster: MakeCluster, servers: int, settings: Settings
-) -> Iterator[Cluster]:
-    """Servers in the wires' network that run what is in their containers: what a fixture yields
-    from."""
-    boxes.needs_runc()
-    made = make_cluster(servers, {"runtime": {"driver": "runc"}, **settings})
-    yield made
-    boxes.sweep(made)
 
 
 class Reader:

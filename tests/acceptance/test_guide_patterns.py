@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from tests.acceptance import guide
+from tests.acceptance import boxes
 from tests.acceptance.cluster import Cluster, MakeCluster
 from tests.acceptance.guide import Reader
 from tests.wires import Wires
@@ -113,7 +113,7 @@ def cluster(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
     """Three servers, US, EU and Asia, on a wire where an update takes its time."""
     wire = {"bandwidth_limit_bytes_per_second": WIRE_BYTES_PER_SECOND}
     settings = {"timing": {"sweep_seconds": LOOK_SECONDS}, "transfer": wire}
-    yield from guide.running(wires, make_cluster, 3, settings)
+    yield from boxes.running(wires, make_cluster, 3, settings)
 
 
 @pytest.fixture

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance import guide
-from tests.acceptance.cluster import Cluster, MakeCluster
+from tests.acceptance.cluster import Cluster
 from tests.acceptance.guide import Reader
-from tests.wires import Wires
 
 
 @pytest.fixture(scope="module")
-def cluster(wires: Wires, make_cluster: MakeCluster) -> Iterator[Cluster]:
+def cluster(running: Cluster) -> Cluster:
     """Two servers, US and EU."""
-    yield from guide.running(wires, make_cluster, 2, {})
+    return running
 
 
 @pytest.fixture

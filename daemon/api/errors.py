@@ -84,13 +84,13 @@ class ServerContainerLimit(ApiError):
 class ImageNotFree(ApiError):
     """Import of an image that has a price."""
 
-    status, code, text = 400, "IMAGE_NOT_FREE", "Image is not free or already imported"
+    status, code, text = 400, "IMAGE_NOT_FREE", "The image is not free"
 
 
 class ImageAlreadyOwned(ApiError):
     """Import or purchase of an image that the user has imported or bought."""
 
-    status, code, text = 400, "IMAGE_ALREADY_OWNED", "Image already owned"
+    status, code, text = 400, "IMAGE_ALREADY_OWNED", "The image is owned already"
 
 
 class ImageIsFree(ApiError):
@@ -102,8 +102,7 @@ class ImageIsFree(ApiError):
 class InsufficientBalance(ApiError):
     """Purchase of an image that costs more than the user has."""
 
-    status, code = 400, "INSUFFICIENT_BALANCE"
-    text = "Insufficient balance or image already owned"
+    status, code, text = 400, "INSUFFICIENT_BALANCE", "Insufficient balance"
 
 
 class Unauthorized(ApiError):

@@ -27,6 +27,9 @@ from daemon.model import Job, new_id
 
 logger = structlog.get_logger()
 
+MESSAGES = "messages"
+"""Where a request keeps what its endpoint's page says, by code, in place of the errors' texts."""
+
 _queued: ContextVar[dict[str, str]] = ContextVar("queued")
 
 _SUBJECTS = {"containers": "container_id", "jobs": "job_id"}
@@ -84,20 +87,23 @@ def note_queued(job: Job) -> None:
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    refused: ApiError
     try:
         return await handler(request)
     except ApiError as error:
-        return failure(error)
+        refused = error
     except Conflict as error:
-        return failure(from_conflict(error))
+        refused = from_conflict(error)
     except CatalogueError as error:
         logger.warning("catalogue unavailable", reason=error.message)
-        return failure(ServiceUnavailable())
+        refused = ServiceUnavailable()
     except web.HTTPException as error:
-        return failure(of_aiohttp(error))
+        refused = of_aiohttp(error)
     except Exception:
         logger.exception("request failed")
-        return failure(InternalError())
+        refused = InternalError()
+    refused.message = request.get(MESSAGES, {}).get(refused.code, refused.message)
+    return failure(refused)
 
 
 def _subject(request: web.Request) -> dict[str, str]:

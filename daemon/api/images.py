@@ -7,7 +7,8 @@ is frozen. Only public images can be had.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import Field, ValidationInfo, field_validator
@@ -18,6 +19,8 @@ from daemon.api.errors import (
     ImageIsFree,
     ImageNotFree,
     InsufficientBalance,
+    InternalError,
+    MissingToken,
     ResourceNotFound,
 )
 from daemon.api.fields import Fields, Line, Nothing, PageQuery, PriceBound, RatingBound, Stars
@@ -46,8 +49,6 @@ from daemon.views_images import (
 
 Word = Annotated[Line, Field(min_length=1, max_length=100)]
 SearchText = Annotated[Line, Field(max_length=100)]
-NOT_FOR_IMPORT = ImageNotFree.text
-NOT_FOR_SALE = InsufficientBalance.text
 
 
 class PublicQuery(PageQuery):
@@ -109,17 +110,16 @@ async def public(call: Call[Nothing, PublicQuery]) -> Answer:
 async def details(call: Plain) -> Answer:
     """One image."""
     async with call.deps.db.read() as tx:
-        found = await _visible(tx, call, "Public image not found")
+        found = await _visible(tx, call)
     return Answer(image_details_view(found), "Public image details retrieved successfully")
 
 
 async def icon(call: Plain) -> web.Response:
     """An image's icon, a PNG."""
-    missing = "Image icon not found"
     async with call.deps.db.read() as tx:
-        png = await images.icon(tx, (await _visible(tx, call, missing)).id)
+        png = await images.icon(tx, (await _visible(tx, call)).id)
     if png is None:
-        raise ResourceNotFound(missing)
+        raise ResourceNotFound
     etag = hashlib.sha256(png).hexdigest()
     # Who may see it can change, so it is kept for one user, and asked for each time.
     headers = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache"}
@@ -143,7 +143,7 @@ async def user(call: Call[Nothing, UserQuery]) -> Answer:
 async def import_free(call: Plain) -> Answer:
     """Makes a free image the caller's."""
     async with call.write() as tx:
-        found = await _offered(tx, call, NOT_FOR_IMPORT)
+        found = await _offered(tx, call)
         if found.price_cents:
             price = money.text(found.price_cents)
             raise ImageNotFree(details={"id": f"the image costs {price}: purchase it"})
@@ -155,10 +155,10 @@ async def purchase(call: Plain) -> Answer:
     """Makes an image the caller's, and takes its price from their balance."""
     user_id = call.caller.user_id
     async with call.write() as tx:
-        found = await _offered(tx, call, NOT_FOR_SALE)
+        found = await _offered(tx, call)
         price = found.price_cents
         if not price:
-            raise ImageIsFree(NOT_FOR_SALE, details={"id": "the image is free: import it"})
+            raise ImageIsFree(details={"id": "the image is free: import it"})
         left = await accounts.add_to_balance(tx, user_id, -price)
         if left is None:
             reason = f"is less than the price, {money.text(price)}"
@@ -172,7 +172,7 @@ async def rate(call: Call[RatingBody, Nothing]) -> Answer:
     """Puts down the caller's rating, in place of their last one."""
     given = Rating(call.caller.user_id, call.id, call.body.rating)
     async with call.write() as tx:
-        found = await image_owners.rate(tx, await _visible(tx, call, "Image not found"), given)
+        found = await image_owners.rate(tx, await _visible(tx, call), given)
         rated = {
             "new_rating": stars(given.rating),
             "average_rating": average_rating(found),
@@ -181,34 +181,58 @@ async def rate(call: Call[RatingBody, Nothing]) -> Answer:
         return await call.keep(tx, Answer(rated, "Image rated successfully"))
 
 
-async def _visible(tx: Tx, call: Call[RatingBody, Nothing] | Plain, missing: str) -> Image:
-    """The image. Raises ResourceNotFound, which says `missing`, where there is none for the
-    caller."""
+async def _visible(tx: Tx, call: Call[RatingBody, Nothing] | Plain) -> Image:
+    """The image. Raises ResourceNotFound where there is none for the caller."""
     found, caller = await images.get(tx, call.id), call.caller
     if found is None or found.guid is None:
-        raise ResourceNotFound(missing)
+        raise ResourceNotFound
     may_see = found.public or caller.is_admin
     if not may_see and not await image_owners.owns(tx, caller.user_id, found.id):
-        raise ResourceNotFound(missing)
+        raise ResourceNotFound
     return found
 
 
-async def _offered(tx: Tx, call: Plain, refused: str) -> Image:
-    """The public image. Raises ResourceNotFound, and ImageAlreadyOwned, which says `refused`."""
+async def _offered(tx: Tx, call: Plain) -> Image:
+    """The public image. Raises ResourceNotFound, and ImageAlreadyOwned."""
     found = await images.get(tx, call.id)
     if found is not None and await image_owners.owns(tx, call.caller.user_id, found.id):
-        raise ImageAlreadyOwned(refused, details={"id": "the image is yours already"})
+        raise ImageAlreadyOwned(details={"id": "the image is yours already"})
     if found is None or found.guid is None or not found.public:
-        raise ResourceNotFound("Image not found")
+        raise ResourceNotFound
     return found
+
+
+def _said(task: str, missing: str = "Image not found", refused: str = "") -> Mapping[str, str]:
+    """The page's messages. It has one for all that is not had."""
+    codes = (ImageNotFree.code, ImageAlreadyOwned.code, ImageIsFree.code, InsufficientBalance.code)
+    return {
+        MissingToken.code: "Authentication required",
+        InternalError.code: f"Failed to {task}",
+        ResourceNotFound.code: missing,
+        **(dict.fromkeys(codes, refused) if refused else {}),
+    }
+
+
+_ICON = _said("retrieve image icon", "Image icon not found")
+_IMPORT = _said("import image", refused="Image is not free or already imported")
+_DETAILS = _said("retrieve public image details", "Public image not found")
+_PURCHASE = _said("purchase image", refused="Insufficient balance or image already owned")
+
+
+def _get(path: str, handler: Any, query: type[Fields], messages: Mapping[str, str]) -> AnyRoute:
+    return Route("GET", path, Scope.READ, handler, Nothing, query, messages=messages)
+
+
+def _post(path: str, handler: Any, body: type[Fields], messages: Mapping[str, str]) -> AnyRoute:
+    return Route("POST", path, Scope.CONTAINERS, handler, body, Nothing, messages=messages)
 
 
 ROUTES: tuple[AnyRoute, ...] = (
-    Route("GET", "/images/public", Scope.READ, public, Nothing, PublicQuery),
-    Route("GET", "/images/public/{id}", Scope.READ, details, Nothing, Nothing),
-    Route("GET", "/images/{id}/icon", Scope.READ, icon, Nothing, Nothing),
-    Route("GET", "/images/user", Scope.READ, user, Nothing, UserQuery),
-    Route("POST", "/images/import/{id}", Scope.CONTAINERS, import_free, Nothing, Nothing),
-    Route("POST", "/images/purchase/{id}", Scope.CONTAINERS, purchase, Nothing, Nothing),
-    Route("POST", "/images/rate/{id}", Scope.CONTAINERS, rate, RatingBody, Nothing),
+    _get("/images/public", public, PublicQuery, _said("retrieve public images")),
+    _get("/images/public/{id}", details, Nothing, _DETAILS),
+    _get("/images/{id}/icon", icon, Nothing, _ICON),
+    _get("/images/user", user, UserQuery, _said("retrieve user images")),
+    _post("/images/import/{id}", import_free, Nothing, _IMPORT),
+    _post("/images/purchase/{id}", purchase, Nothing, _PURCHASE),
+    _post("/images/rate/{id}", rate, RatingBody, _said("rate image")),
 )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from daemon.api.app import ROUTES
+from tests.contract.api.contract_images import RATE
 from tests.contract.api.contract_rows import endpoint_of
 from tests.contract.api.contract_special import ALIAS, COPY, CREATE, PATCH, PROJECT, RULES, SNAPSHOT
 from tests.contract.api.contract_stage import Stage
@@ -134,6 +135,7 @@ TYPES = {
     SNAPSHOT: {"alias": "string?", "expiry": "number?"},
     ALIAS: {"alias": "string?"},
     PROJECT: {"name": "string"},
+    RATE: {"rating": "number"},
     **{rules: {"rules": "array"} for rules in RULES},
 }
 VALUES: dict[str, tuple[Any, ...]] = {

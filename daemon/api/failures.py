@@ -3,6 +3,7 @@ catalogue; nothing of an unexpected one but its id gets out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from http import HTTPStatus
 
@@ -27,10 +28,8 @@ from daemon.model import Job, new_id
 
 logger = structlog.get_logger()
 
-MESSAGES = "messages"
-"""Where a request keeps what its endpoint's page says, by code, in place of the errors' texts."""
-
 _queued: ContextVar[dict[str, str]] = ContextVar("queued")
+_messages: ContextVar[Mapping[str, str]] = ContextVar("messages")
 
 _SUBJECTS = {"containers": "container_id", "jobs": "job_id"}
 _LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -69,6 +68,7 @@ def translated() -> Middleware:
         about = {"method": request.method, "path": request.path, **_subject(request)}
         queued: dict[str, str] = {}
         _queued.set(queued)
+        _messages.set({})
         with logs.bind(request_id=request_id, **about):
             response = await _answered(request, handler)
             # What only looks is worth a line to who follows one request.
@@ -84,6 +84,11 @@ def note_queued(job: Job) -> None:
     """Puts the job that a request has queued into the line that the log has of the request."""
     ids = {"job_id": job.id, "job_type": job.type.value, "container_id": job.container_id}
     _queued.get().update(ids)
+
+
+def say(messages: Mapping[str, str]) -> None:
+    """Has the request refused in these words, by code, in place of the errors' own."""
+    _messages.set(messages)
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -102,7 +107,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         logger.exception("request failed")
         refused = InternalError()
-    refused.message = request.get(MESSAGES, {}).get(refused.code, refused.message)
+    refused.message = _messages.get().get(refused.code, refused.message)
     return failure(refused)
 
 

@@ -29,7 +29,7 @@ from daemon.api.errors import (
     RateLimited,
     ValidationFailed,
 )
-from daemon.api.failures import MESSAGES
+from daemon.api.failures import say
 from daemon.api.fields import Fields, Nothing, is_id, refusal
 from daemon.api.idempotency import REPLAYED, KeyedRequest, KeyTakenError, keyed_request
 from daemon.api.limits import RateLimit
@@ -126,7 +126,7 @@ class Route(Generic[B, Q]):
     body: type[B]
     query: type[Q]
     ending: Callable[[Call[B, Q], Job], Awaitable[Answer]] | None = None
-    messages: Mapping[str, str] = field(default_factory=dict)
+    messages: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 AnyRoute = Route[Any, Any]
@@ -190,7 +190,7 @@ def endpoint(
     """The aiohttp handler of a route."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        request[MESSAGES] = route.messages
+        say(route.messages)
         claims = await gate.claims(request)
         if not claims.may(route.scope):
             raise InsufficientPermissions(details={"scope": f"needs '{route.scope}'"})

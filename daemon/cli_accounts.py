@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from daemon import auth
+from daemon import auth, money
 from daemon.cli_common import checked_id, config_option
 from daemon.config import Config, Limits, load
 from daemon.errors import StartError
@@ -61,11 +61,12 @@ def user() -> None:
 @user.command("list")
 @config_option
 def user_list(config_path: str) -> None:
-    """Print every user: id, state, time of making."""
-    click.echo(f"{'ID':<24}  {'STATE':<6}  CREATED")
+    """Print every user: id, state, balance, time of making."""
+    click.echo(f"{'ID':<24}  {'STATE':<6}  {'BALANCE':>12}  CREATED")
     for one in _in_catalogue(load(config_path, os.environ), accounts.every_user):
         state = "banned" if one.banned else "active"
-        click.echo(f"{one.id}  {state}  {one.created_at:%Y-%m-%d %H:%M}Z")
+        balance = money.text(one.balance_cents)
+        click.echo(f"{one.id}  {state}  {balance:>12}  {one.created_at:%Y-%m-%d %H:%M}Z")
 
 
 @user.command("ban")
@@ -90,6 +91,25 @@ def user_unban(config_path: str, user_id: str) -> None:
 def user_revoke(config_path: str, user_id: str) -> None:
     """End every token that the user has now."""
     _change_user(config_path, user_id, lambda tx: accounts.revoke(tx, user_id, now()))
+
+
+def _amount(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
+    try:
+        return money.cents_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+# Without this, -5 would be an option that there is not.
+@user.command("credit", context_settings={"ignore_unknown_options": True})
+@config_option
+@click.argument("user_id", metavar="ID", callback=checked_id)
+@click.argument("cents", metavar="AMOUNT", callback=_amount)
+def user_credit(config_path: str, user_id: str, cents: int) -> None:
+    """Add AMOUNT, as 50 or 44.01, to a user's balance; take it away where it is negative, down to
+    nothing at most. Prints the new balance."""
+    balance = _in_catalogue(load(config_path, os.environ), lambda tx: _credit(tx, user_id, cents))
+    click.echo(money.text(balance))
 
 
 @click.group()
@@ -148,6 +168,17 @@ async def remove_server(tx: Tx, config: Config, named: str) -> None:
     for job in await jobs.of_server_active(tx, known.id):
         await jobs.move(tx, job, Move.FAIL, at=now(), error=lost)
     await servers.remove(tx, known.id)
+
+
+async def _credit(tx: Tx, user_id: str, cents: int) -> int:
+    """The new balance. Raises StartError where there is no such user, or too little."""
+    new = await accounts.add_to_balance(tx, user_id, cents)
+    if new is not None:
+        return new
+    known = await accounts.get_user(tx, user_id)
+    if known is None:
+        raise StartError(f"user: there is no {user_id}; run: hoodyd user list")
+    raise StartError(f"user: {user_id} has no more than {money.text(known.balance_cents)}")
 
 
 def _is_online(known: Server, config: Config) -> bool:

@@ -98,6 +98,23 @@ class Client:
 
         `path` begins behind `/api/v1`. Raises Refused or NoConnection.
         """
+        content, location = await self._asked(method, path, query, body)
+        data = self._parsed(content).get("data")
+        return (data if isinstance(data, dict) else {}), _job_id(location)
+
+    async def content(self, path: str) -> bytes:
+        """The bytes that a GET of what is no JSON answers with. Raises as `request` does."""
+        content, _location = await self._asked("GET", path, None, None)
+        return content
+
+    async def _asked(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, object] | None,
+    ) -> tuple[bytes, str]:
+        """The body of a success, and its Location. Raises Refused or NoConnection."""
         if self._session is None:
             raise RuntimeError("the client is used outside `async with`")
         try:
@@ -109,19 +126,17 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise NoConnection(f"no answer from {self.url}: {reason}") from error
+        if response.status < 400:
+            return content, location
         answer = self._parsed(content)
-        job_id = location.rpartition("/jobs/")[2] if "/jobs/" in location else None
-        if response.status >= 400:
-            raise Refused(
-                response.status,
-                str(answer.get("code", "INTERNAL_ERROR")),
-                str(answer.get("message", response.reason)),
-                answer.get("details"),
-                job_id=job_id,
-                path=path,
-            )
-        data = answer.get("data")
-        return (data if isinstance(data, dict) else {}), job_id
+        raise Refused(
+            response.status,
+            str(answer.get("code", "INTERNAL_ERROR")),
+            str(answer.get("message", response.reason)),
+            answer.get("details"),
+            job_id=_job_id(location),
+            path=path,
+        )
 
     async def get(self, path: str, **query: str) -> Json:
         """The data of a GET."""
@@ -130,10 +145,13 @@ class Client:
 
     async def everything(self, noun: str, **query: str) -> list[Json]:
         """All pages of a list, in the API's order; `noun` is the path, its last word the key."""
+        return await self.pages(f"/{noun}", noun.rpartition("/")[2], query)
+
+    async def pages(self, path: str, key: str, query: Mapping[str, str]) -> list[Json]:
+        """All pages of the list at a path, in the API's order."""
         found: list[Json] = []
-        key = noun.rpartition("/")[2]
         for page in range(1, PAGES_MAX + 1):
-            data = await self.get(f"/{noun}", page=str(page), limit=str(PAGE), **query)
+            data = await self.get(path, **query, page=str(page), limit=str(PAGE))
             found += _objects(data.get(key))
             pagination = data.get("pagination")
             if not isinstance(pagination, dict) or page >= pagination.get("totalPages", 0):
@@ -168,6 +186,10 @@ class Client:
         if not isinstance(answer, dict):
             raise NoConnection(f"what answers at {self.url} is no hoody API")
         return answer
+
+
+def _job_id(location: str) -> str | None:
+    return location.rpartition("/jobs/")[2] if "/jobs/" in location else None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -13,6 +13,7 @@ import click
 from daemon.client import NoConnection, Refused
 from daemon.commands.containers import containers
 from daemon.commands.hints import told
+from daemon.commands.images import images
 from daemon.commands.jobs import jobs
 from daemon.commands.login import login
 from daemon.commands.projects import projects
@@ -33,7 +34,7 @@ def hoody() -> None:
     """Copies containers between servers and keeps the copies up to date."""
 
 
-for _noun in (containers, snapshots, jobs, projects, proxy, servers, login):
+for _noun in (containers, snapshots, images, jobs, projects, proxy, servers, login):
     hoody.add_command(_noun)
 
 

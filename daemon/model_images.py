@@ -9,6 +9,11 @@ from datetime import datetime
 from daemon.model import now
 from transfer.model import Guid
 
+STAR = 1000
+"""A star in the unit of ratings."""
+
+STARS_MAX = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Image:

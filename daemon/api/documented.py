@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from daemon.api import schemas
+from daemon.api import schemas, schemas_images
 from daemon.api.errors import (
     ApiError,
     ContainerNameInUse,
@@ -15,6 +15,10 @@ from daemon.api.errors import (
     ContainerNotFound,
     HostPortInUse,
     IdempotencyInProgress,
+    ImageAlreadyOwned,
+    ImageIsFree,
+    ImageNotFree,
+    InsufficientBalance,
     InvalidContainerName,
     InvalidId,
     JobCancelled,
@@ -40,7 +44,8 @@ WAITING: Refusals = (StateConflict, JobCancelled, StorageInsufficient)
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """`data` is the shape of a success; None for a stream of events. `has_job`: whether the
+    """`data` is the shape of a success; None for what is no JSON, which is a stream of events but
+    for an icon (`is_png`). `has_job`: whether the
     answer names a job in its `Location`. `is_finite`: whether the stream may have ended before
     it was asked for."""
 
@@ -49,6 +54,7 @@ class Documented:
     status: int = HTTPStatus.OK
     has_job: bool = False
     is_finite: bool = False
+    is_png: bool = False
 
     @property
     def waits(self) -> bool:
@@ -116,6 +122,17 @@ ANSWERS: Mapping[tuple[str, str], Documented] = {
         HTTPStatus.CREATED,
     ),
     ("DELETE", "/proxy/aliases/{id}"): Documented(schemas.ProxyAliasObject),
+    ("GET", "/images/public"): Documented(schemas_images.PublicImageList),
+    ("GET", "/images/public/{id}"): Documented(schemas_images.ImageDetails),
+    ("GET", "/images/{id}/icon"): Documented(None, is_png=True),
+    ("GET", "/images/user"): Documented(schemas_images.UserImageList),
+    ("POST", "/images/import/{id}"): Documented(
+        schemas_images.Imported, (ImageNotFree, ImageAlreadyOwned)
+    ),
+    ("POST", "/images/purchase/{id}"): Documented(
+        schemas_images.Purchased, (InsufficientBalance, ImageAlreadyOwned, ImageIsFree)
+    ),
+    ("POST", "/images/rate/{id}"): Documented(schemas_images.Rated),
     ("GET", "/servers"): Documented(schemas.ServerList),
     ("GET", "/servers/{id}"): Documented(schemas.ServerObject),
     ("GET", "/jobs"): Documented(schemas.JobList, (InvalidId,)),

@@ -2,7 +2,8 @@
 of failures.
 
 ApiError
-├── 400  ValidationFailed InvalidId InvalidContainerName ServerContainerLimit
+├── 400  ValidationFailed InvalidRating InvalidId InvalidContainerName ServerContainerLimit
+│        ImageNotFree ImageAlreadyOwned ImageIsFree InsufficientBalance
 ├── 401  MissingToken InvalidToken ExpiredToken
 ├── 403  InsufficientPermissions AccountBanned
 ├── 404  ResourceNotFound ContainerNotFound SourceContainerNotFound
@@ -57,6 +58,12 @@ class ValidationFailed(ApiError):
     status, code, text = 400, "VALIDATION_ERROR", "Invalid input parameters"
 
 
+class InvalidRating(ValidationFailed):
+    """A rating that is no number of stars."""
+
+    text = "Invalid rating value (must be 0-5)"
+
+
 class InvalidId(ApiError):
     """An id that is not 24 lower-case hex digits."""
 
@@ -73,6 +80,30 @@ class ServerContainerLimit(ApiError):
     """The target server has `max_containers` live containers."""
 
     status, code, text = 400, "SERVER_CONTAINER_LIMIT", "Server container limit reached"
+
+
+class ImageNotFree(ApiError):
+    """Import of an image that has a price."""
+
+    status, code, text = 400, "IMAGE_NOT_FREE", "The image is not free"
+
+
+class ImageAlreadyOwned(ApiError):
+    """Import or purchase of an image that the user has imported or bought."""
+
+    status, code, text = 400, "IMAGE_ALREADY_OWNED", "The image is owned already"
+
+
+class ImageIsFree(ApiError):
+    """Purchase of an image that has no price."""
+
+    status, code, text = 400, "IMAGE_IS_FREE", "The image is free"
+
+
+class InsufficientBalance(ApiError):
+    """Purchase of an image that costs more than the user has."""
+
+    status, code, text = 400, "INSUFFICIENT_BALANCE", "Insufficient balance"
 
 
 class Unauthorized(ApiError):

@@ -3,6 +3,7 @@ catalogue; nothing of an unexpected one but its id gets out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from http import HTTPStatus
 
@@ -28,6 +29,7 @@ from daemon.model import Job, new_id
 logger = structlog.get_logger()
 
 _queued: ContextVar[dict[str, str]] = ContextVar("queued")
+_messages: ContextVar[Mapping[str, str]] = ContextVar("messages")
 
 _SUBJECTS = {"containers": "container_id", "jobs": "job_id"}
 _LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -66,6 +68,7 @@ def translated() -> Middleware:
         about = {"method": request.method, "path": request.path, **_subject(request)}
         queued: dict[str, str] = {}
         _queued.set(queued)
+        _messages.set({})
         with logs.bind(request_id=request_id, **about):
             response = await _answered(request, handler)
             # What only looks is worth a line to who follows one request.
@@ -83,21 +86,29 @@ def note_queued(job: Job) -> None:
     _queued.get().update(ids)
 
 
+def say(messages: Mapping[str, str]) -> None:
+    """Has the request refused in these words, by code, in place of the errors' own."""
+    _messages.set(messages)
+
+
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    refused: ApiError
     try:
         return await handler(request)
     except ApiError as error:
-        return failure(error)
+        refused = error
     except Conflict as error:
-        return failure(from_conflict(error))
+        refused = from_conflict(error)
     except CatalogueError as error:
         logger.warning("catalogue unavailable", reason=error.message)
-        return failure(ServiceUnavailable())
+        refused = ServiceUnavailable()
     except web.HTTPException as error:
-        return failure(of_aiohttp(error))
+        refused = of_aiohttp(error)
     except Exception:
         logger.exception("request failed")
-        return failure(InternalError())
+        refused = InternalError()
+    refused.message = _messages.get().get(refused.code, refused.message)
+    return failure(refused)
 
 
 def _subject(request: web.Request) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -24,17 +25,29 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from daemon import schedule
-from daemon.api.errors import ApiError, InvalidContainerName, InvalidId, ValidationFailed
+from daemon.api.errors import (
+    ApiError,
+    InvalidContainerName,
+    InvalidId,
+    InvalidRating,
+    ValidationFailed,
+)
 from daemon.keys import PublicKey, parse_public_key
 from daemon.model import JobState, JobType, Status, now
+from daemon.model_images import STAR, STARS_MAX
 
 _ID = re.compile(r"[0-9a-f]{24}")
 _CONTAINER_NAME = re.compile(r"[A-Za-z0-9_-]{3,100}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 # What is not VALIDATION_ERROR, by the type that the validators below give their errors.
-_KINDS: dict[str, type[ApiError]] = {"id": InvalidId, "container_name": InvalidContainerName}
+_KINDS: dict[str, type[ApiError]] = {
+    "id": InvalidId,
+    "container_name": InvalidContainerName,
+    "rating": InvalidRating,
+}
 _SENTENCES = {
     "extra_forbidden": "is not known",
     "missing": "is required",
@@ -100,6 +113,20 @@ def _digits(value: object) -> object:
     return int(value)
 
 
+def _number(value: object) -> object:
+    if not (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise ValueError("must be a number")
+    return float(value)
+
+
+def _thousandths(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= STARS_MAX:
+        exact = Decimal(str(value)) * STAR
+        if exact == int(exact):
+            return int(exact)
+    raise PydanticCustomError("rating", "must be a number from 0 to 5, of at most 3 decimals")
+
+
 def _cron(text: str) -> str:
     schedule.check(text, now())
     return text
@@ -153,6 +180,14 @@ JobStateWord = Annotated[JobState, Field(strict=False)]
 JobTypeWord = Annotated[JobType, Field(strict=False)]
 Page = Annotated[int, Field(ge=1, le=10**9 - 1), BeforeValidator(_digits)]
 Limit = Annotated[int, Field(ge=1, le=100), BeforeValidator(_digits)]
+PriceBound = Annotated[float, Field(ge=0), BeforeValidator(_number)]
+RatingBound = Annotated[float, Field(ge=0, le=STARS_MAX), BeforeValidator(_number)]
+Stars = Annotated[
+    int,
+    BeforeValidator(_thousandths),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": STARS_MAX, "multipleOf": 1 / STAR}),
+]
+"""A rating: its number of stars in the body, thousandths of a star inside."""
 WaitSeconds = Annotated[int, Field(ge=0, le=300), BeforeValidator(_digits)]
 
 

@@ -69,6 +69,7 @@ _HEADERS: Mapping[int, tuple[str, str]] = {
     HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After", "The seconds to wait"),
 }
 _LOCATION = ("Location", "The job's path")
+_ETAG = ("ETag", "The icon's, strong: it changes with the bytes")
 _REPLAY = (*REPLAYED, f"`true` where the request came with its {HEADER} before")
 _ENDS_OF_JOBS = frozenset(
     refusal.status
@@ -155,7 +156,11 @@ def _query_parameters(query: JsonSchemaValue) -> Iterator[Json]:
 
 
 def _headers_given(route: AnyRoute) -> Iterator[Json]:
-    if ANSWERS[route.method, route.path].data is None:
+    answer = ANSWERS[route.method, route.path]
+    if answer.is_png:
+        text = "The `ETag` of what the client has: 304 where it is what there is"
+        yield {"name": "If-None-Match", "in": "header", "description": text, "schema": _STRING}
+    elif answer.data is None:
         text = "The id of the last event that was seen: the stream goes on after it"
         yield {"name": "Last-Event-ID", "in": "header", "description": text, "schema": _STRING}
     if route.method == "POST":
@@ -198,6 +203,12 @@ def missing(path: str) -> type[ApiError]:
 
 
 def _success(route: AnyRoute, answer: Documented) -> Json:
+    if answer.is_png:
+        png = {"image/png": {"schema": {**_STRING, "contentMediaType": "image/png"}}}
+        return {
+            "200": {"description": "The PNG", "headers": _header(*_ETAG), "content": png},
+            "304": {"description": "It is what the client has", "headers": _header(*_ETAG)},
+        }
     if answer.data is None:
         stream = {"text/event-stream": {"schema": _EVENT}}
         ended = (

@@ -29,6 +29,7 @@ from daemon.api.errors import (
     RateLimited,
     ValidationFailed,
 )
+from daemon.api.failures import say
 from daemon.api.fields import Fields, Nothing, is_id, refusal
 from daemon.api.idempotency import REPLAYED, KeyedRequest, KeyTakenError, keyed_request
 from daemon.api.limits import RateLimit
@@ -115,7 +116,8 @@ Plain = Call[Nothing, Nothing]
 class Route(Generic[B, Q]):
     """An endpoint under `/api/v1`: the scope it needs, and the models of its body and query. One
     that streams answers with its response as it stands, without the envelope. A POST that waits
-    for its job has an `ending`, which makes the answer of the job."""
+    for its job has an `ending`, which makes the answer of the job. `messages` are its page's, by
+    code, where they are not the errors' own."""
 
     method: str
     path: str
@@ -124,6 +126,7 @@ class Route(Generic[B, Q]):
     body: type[B]
     query: type[Q]
     ending: Callable[[Call[B, Q], Job], Awaitable[Answer]] | None = None
+    messages: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 AnyRoute = Route[Any, Any]
@@ -187,6 +190,7 @@ def endpoint(
     """The aiohttp handler of a route."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        say(route.messages)
         claims = await gate.claims(request)
         if not claims.may(route.scope):
             raise InsufficientPermissions(details={"scope": f"needs '{route.scope}'"})

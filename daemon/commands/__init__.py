@@ -3,6 +3,7 @@
 login        where the API is and the token, kept in the user's config
 containers   copy, sync, create, power, delete; listing and lineage
 snapshots    create, list, restore, alias, delete
+images       list, show, icon, import, purchase, rate, mine
 jobs         list, show, watch, cancel
 projects     list, create
 proxy        create, list, delete

@@ -25,6 +25,8 @@ NEXT: Mapping[str, str] = {
     "JOB_NOT_CANCELLABLE": "hoody jobs list",
     "PROJECT_NAME_IN_USE": "hoody projects list",
     "PROXY_ALIAS_IN_USE": "hoody proxy list",
+    "IMAGE_ALREADY_OWNED": "hoody images mine",
+    "INSUFFICIENT_BALANCE": "hoodyd user credit ID AMOUNT",
     "SERVER_CONTAINER_LIMIT": "hoody servers list",
     "INSUFFICIENT_STORAGE": "hoody servers list",
 }
@@ -52,6 +54,8 @@ def hint(refused: Refused) -> str:
         "INSUFFICIENT_PERMISSIONS": _permission,
         "OPERATION_STATE_CONFLICT": _conflict,
         "RESOURCE_NOT_FOUND": _missing,
+        "IMAGE_NOT_FREE": _other_way,
+        "IMAGE_IS_FREE": _other_way,
         "SNAPSHOT_ALIAS_AMBIGUOUS": _missing,
         "SERVICE_UNAVAILABLE": _unavailable,
     }
@@ -95,10 +99,16 @@ def _missing(refused: Refused, details: Json) -> str:
         if field in details:
             return f"; run: hoody {noun} list"
     noun, *below = refused.path.lstrip("/").split("/")
-    if noun in ("jobs", "projects", "proxy", "servers") and below:
+    if noun in ("images", "jobs", "projects", "proxy", "servers") and below:
         return f"; run: hoody {noun} list"
     is_snapshot = noun == "containers" and below and details
     return f"; run: hoody snapshots list {_container(refused)}" if is_snapshot else ""
+
+
+def _other_way(refused: Refused, _details: Json) -> str:
+    """What cannot be had in one way can be in the other: `/images/import/ID`."""
+    verb = "purchase" if refused.code == "IMAGE_NOT_FREE" else "import"
+    return f"; run: hoody images {verb} {refused.path.rpartition('/')[2]}"
 
 
 def _unavailable(refused: Refused, details: Json) -> str:

@@ -99,7 +99,12 @@ async def find(client: Client, noun: str, text: str) -> str:
     """
     if _ID.fullmatch(text):
         return text
-    matches = pick(await client.everything(noun), text)
+    return str(chosen(await client.everything(noun), noun, text)["id"])
+
+
+def chosen(things: list[Json], noun: str, text: str) -> Json:
+    """The one of these things that `text` names. Raises as `find` does."""
+    matches = pick(things, text)
     if not matches:
         code = "CONTAINER_NOT_FOUND" if noun == "containers" else "RESOURCE_NOT_FOUND"
         message = f"none of your {noun.replace('/', ' ')} is called {text!r}"
@@ -108,7 +113,7 @@ async def find(client: Client, noun: str, text: str) -> str:
         raise Refused(404, code, message, path=f"/{noun}/{text}")
     if len(matches) > 1:
         raise click.UsageError(f"{text!r} could be any of: {'; '.join(map(_told, matches))}")
-    return str(matches[0]["id"])
+    return matches[0]
 
 
 def pick(things: list[Json], text: str) -> list[Json]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from daemon.model import Project, User
 from daemon.store import rows
@@ -43,6 +43,15 @@ async def set_banned(tx: Tx, user_id: str, banned: bool) -> bool:
 async def revoke(tx: Tx, user_id: str, at: datetime) -> bool:
     """Make a user's tokens from before `at` invalid; False where there is no such user."""
     return await rows.change(tx, users, user_id, {"revoked_at": at})
+
+
+async def add_to_balance(tx: Tx, user_id: str, cents: int) -> int | None:
+    """Add to a user's balance, or take from it, and the balance after that; None, and nothing is
+    done, where it would fall below zero or there is no such user."""
+    new = users.c.balance_cents + cents
+    changed = update(users).where(users.c.id == user_id, new >= 0).values(balance_cents=new)
+    done = await tx.execute(changed.returning(users.c.balance_cents))
+    return done.scalar_one_or_none()
 
 
 async def put_project(tx: Tx, project: Project) -> None:

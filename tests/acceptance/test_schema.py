@@ -7,7 +7,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,12 @@ from schemathesis.specs.openapi.checks import (
 
 from daemon.api.app import ROUTES
 from daemon.api.documented import ANSWERS
+from daemon.config import load
+from daemon.model import new_id
+from daemon.store import accounts, images
+from daemon.store.database import Database
 from tests.acceptance.cluster import Cluster
+from tests.contract.images.shelf import PNG, UBUNTU
 
 CHECKS = [
     not_a_server_error,
@@ -43,6 +48,7 @@ CASES_MIN = 2000
 CASES_EACH = 34  # of an endpoint, in each mode
 COPIES = 2  # on each server
 ALIASES = 4  # to delete
+IMAGES = 3  # free on each server, and as many that are not
 JOBS_ENOUGH = 8  # that an endpoint makes: each costs as much as a hundred refusals
 ASK_SECONDS = 60
 WAIT_SECONDS_MAX = 1
@@ -92,6 +98,7 @@ async def fill(cluster: Cluster, tree: str) -> dict[str, list[str]]:
         ]
     known = [source, *(copy_id for copy_id, _ in copies)]
     return {
+        "images": await shelve(load(str(cluster.daemons[0].config_path), {}).database.url, servers),
         "containers": known,
         "container_id": known,
         "proxy": [str(alias["id"]) for alias in aliases],
@@ -106,6 +113,24 @@ async def fill(cluster: Cluster, tree: str) -> dict[str, list[str]]:
         "target_server_id": servers,
         "source_path": [tree],
     }
+
+
+async def shelve(url: str, servers: list[str]) -> list[str]:
+    """Images with icons, every second one with a price, and the money for them."""
+    database = Database(url)
+    made = [
+        replace(UBUNTU, id=new_id(), server_id=server_id, alias=new_id(), price_cents=cents)
+        for server_id in servers
+        for cents in (0, 599) * IMAGES
+    ]
+    async with database.write() as tx:
+        for image in made:
+            await images.insert(tx, image, PNG)
+        user = await accounts.first_user(tx)
+        assert user is not None
+        await accounts.add_to_balance(tx, user.id, 599 * IMAGES)
+    await database.close()
+    return [image.id for image in made]
 
 
 @pytest.fixture(scope="module")

@@ -110,6 +110,9 @@ CASES = [
         f"/containers/{WEB}/snapshots/a1",
         f"(snapshots: snap-1, snap-2); run: hoody snapshots list {WEB}",
     ),
+    ("IMAGE_NOT_FREE", {}, f"/images/import/{WEB}", f"run: hoody images purchase {WEB}"),
+    ("IMAGE_IS_FREE", {}, f"/images/purchase/{WEB}", f"run: hoody images import {WEB}"),
+    ("RESOURCE_NOT_FOUND", {}, f"/images/rate/{WEB}", "run: hoody images list"),
     (
         "SERVICE_UNAVAILABLE",
         {"server_id": "two is offline"},

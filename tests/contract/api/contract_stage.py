@@ -20,8 +20,10 @@ from daemon.api.app import make_app
 from daemon.config import LimitsSection
 from daemon.keys import generate, seal
 from daemon.model import Container, Job, JobType, ProxyAlias, Server, Status, User, new_id, now
+from daemon.model_images import Image
 from daemon.store import accounts, servers
 from tests.contract.api.api_world import ROOMY_BYTES, SEALING_KEY, Api, Reply, World, make_server
+from tests.contract.images import shelf
 from transfer.model import Capacity
 
 NAME = "snap-20250115-103000"
@@ -31,7 +33,8 @@ NAME = "snap-20250115-103000"
 class Stage:
     """`web` is running and has a generated key, `copied` is its stopped copy; both list the
     snapshot NAME. `alias` leads to `web`. `job` is queued, for `busy`. `full` takes no
-    container, `tight` has no space, `away` is offline. `mallory` is banned."""
+    container, `tight` has no space, `away` is offline. `mallory` is banned. Of the images, `hidden`
+    is alice's own, not public, and has an icon; she has the money for `paid`."""
 
     world: World
     api: Api
@@ -45,6 +48,7 @@ class Stage:
     tight: Server
     away: Server
     mallory: User
+    images: dict[str, Image]
 
     @classmethod
     async def of(cls, world: World, api: Api, path: Path) -> Stage:
@@ -72,7 +76,15 @@ class Stage:
         alias = await world.alias(web, "shop")
         busy = await world.container("busy")
         job = await world.job(busy, JobType.RESTART, not_before=later)
-        return cls(world, api, path, web, copied, alias, busy, job, full, tight, away, mallory)
+        images = {
+            "hidden": await shelf.put(world, public=False, icon=shelf.PNG),
+            "free": await shelf.put(world),
+            "paid": await shelf.put(world, price_cents=599),
+        }
+        await shelf.give(world, world.alice, images["hidden"])
+        await shelf.credit(world, world.alice, 5000)
+        places = (full, tight, away)
+        return cls(world, api, path, web, copied, alias, busy, job, *places, mallory, images)
 
     async def container(self, **columns: Any) -> Container:
         """One more, of its own name, which lists the snapshot NAME."""
@@ -104,12 +116,16 @@ class Stage:
             "PUT /containers/{id}/network-rules": {"rules": []},
             "POST /projects": {"name": "shop"},
             "POST /proxy/aliases": {"container_id": self.web.id, "alias": "www", "program": "web"},
+            "POST /images/rate/{id}": {"rating": 4.5},
         }
         return method, path, bodies.get(endpoint)
 
     def _id(self, path: str) -> str:
         if path.startswith("/containers"):
             return self.copied.id if path.endswith(("/sync", "/start")) else self.web.id
+        if path.startswith("/images"):
+            name = {"import": "free", "purchase": "paid"}.get(path.split("/")[2], "hidden")
+            return self.images[name].id
         ids = {"projects": self.world.home.id, "servers": self.world.here.id, "jobs": self.job.id}
         ids["proxy"] = self.alias.id
         return ids.get(path.split("/")[1], "")

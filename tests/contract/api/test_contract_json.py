@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from daemon.api.app import ROUTES
+from tests.contract.api.contract_images import RATE
 from tests.contract.api.contract_proxy import PROXY_CREATE
 from tests.contract.api.contract_rows import endpoint_of
 from tests.contract.api.contract_special import ALIAS, COPY, CREATE, PATCH, PROJECT, RULES, SNAPSHOT
@@ -142,6 +143,7 @@ TYPES = {
         "index": "number?",
         "target_path": "string?",
     },
+    RATE: {"rating": "number"},
     **{rules: {"rules": "array"} for rules in RULES},
 }
 VALUES: dict[str, tuple[Any, ...]] = {

@@ -1,5 +1,5 @@
-"""Every row of the error tables of the copy, sync and snapshots pages and of API.md 1, images
-aside: each one provoked, and its answer held against the contract."""
+"""Every row of the error tables of the copy, sync, snapshots and images pages and of API.md 1:
+each one provoked, and its answer held against the contract."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from daemon.api.errors import ApiError
 from daemon.api.routing import AnyRoute
 from daemon.config import LimitsSection
 from tests.contract.api.api_world import V1
+from tests.contract.api.contract_images import IMAGE_MESSAGES, IMAGE_PAGES, IMAGE_ROWS
 from tests.contract.api.contract_proxy import PROXY
 from tests.contract.api.contract_rows import (
     BODY_BYTES_MAX,
@@ -25,7 +26,7 @@ from tests.contract.api.contract_stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROWS = [*every_row(), *SPECIAL, *PROXY]
+ROWS = [*every_row(), *SPECIAL, *PROXY, *IMAGE_ROWS]
 PLAYED = {(row.endpoint, row.status, row.code) for row in ROWS}
 
 
@@ -47,6 +48,7 @@ async def test_row(row: Row, stage: Stage) -> None:
 
 COPY, SYNC = "POST /containers/{id}/copy", "POST /containers/{id}/sync"
 PAGE_MESSAGES = {
+    **IMAGE_MESSAGES,
     (COPY, 400, "INVALID_CONTAINER_NAME"): "Invalid container name",
     (COPY, 401, "MISSING_TOKEN"): "Authentication token required",
     (COPY, 403, "INSUFFICIENT_PERMISSIONS"): "Insufficient permissions",
@@ -70,6 +72,7 @@ _WAITING = """
     409 OPERATION_STATE_CONFLICT 429 RATE_LIMITED 503 SERVICE_UNAVAILABLE 507 INSUFFICIENT_STORAGE
 """
 PAGES = {
+    **IMAGE_PAGES,
     COPY: f"""{_CALLERS}
         400 VALIDATION_ERROR INVALID_ID_FORMAT INVALID_CONTAINER_NAME SERVER_CONTAINER_LIMIT
         404 SOURCE_CONTAINER_NOT_FOUND RESOURCE_NOT_FOUND

@@ -4,10 +4,12 @@ left of it when it is killed."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -214,7 +216,7 @@ async def test_before_init_it_says_so(tmp_path: Path) -> None:
     refused(await Site(tmp_path).add("tiny", small(tmp_path)), "run: hoodyd init")
 
 
-async def until_it_unpacks(site: Site, process: asyncio.subprocess.Process) -> None:
+async def until_it_unpacks(site: Site, process: Process) -> None:
     """Stops the process when the first files are there."""
     while not any(site.home.rglob("f0")):
         assert process.returncode is None
@@ -222,13 +224,34 @@ async def until_it_unpacks(site: Site, process: asyncio.subprocess.Process) -> N
     process.send_signal(signal.SIGSTOP)
 
 
-async def test_killed_in_the_middle_it_leaves_what_the_collector_takes_away(site: Site) -> None:
-    archive = site.home / "many.tar"
+def many(home: Path) -> Path:
+    archive = home / "many.tar"
     entries = (tarballs.file(f"f{number}", b"x") for number in range(FILES))
     archive.write_bytes(tarballs.archive(entries))
+    return archive
+
+
+def adding(site: Site, archive: Path) -> contextlib.AbstractAsyncContextManager[Process]:
     argv = ("image", "add", "tiny/1", *DESCRIBED, "--from", str(archive))
-    config = ("--config", str(site.home / "hoodyd.toml"))
-    async with started("hoodyd", *argv, *config, env=site.env) as process:
+    return started("hoodyd", *argv, "--config", str(site.home / "hoodyd.toml"), env=site.env)
+
+
+async def test_interrupted_it_ends_at_once(plain: Site) -> None:
+    """It does not wait for the thread that unpacks."""
+    async with adding(plain, many(plain.home)) as process:
+        await until_it_unpacks(plain, process)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        assert await process.wait() == -signal.SIGINT
+    (begun,) = await plain.rows()
+    assert not begun.ready
+    await plain.collect()
+    await plain.holds()
+
+
+async def test_killed_in_the_middle_it_leaves_what_the_collector_takes_away(site: Site) -> None:
+    archive = many(site.home)
+    async with adding(site, archive) as process:
         await until_it_unpacks(site, process)
         (begun,) = await site.rows()
         assert (begun.role, begun.ready) == (Role.IMAGE, False)

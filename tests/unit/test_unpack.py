@@ -347,3 +347,6 @@ def test_holes_that_do_not_add_up(place: Place, numbers: str) -> None:
 
 def test_a_negative_length_does_not_go_back(place: Place) -> None:
     place.refused([tarballs.file("x", pax_headers={"size": "-1024"}), tarballs.file("y")])
+    backwards = tarballs.entry("x", tarfile.GNUTYPE_SPARSE, size=-1024)[0]
+    with pytest.raises(ArchiveInvalid, match="do not add up"):
+        place.unpack(backwards.tobuf(tarfile.GNU_FORMAT) + bytes(10240))

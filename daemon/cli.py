@@ -39,6 +39,7 @@ _MODULES = {
 _ELSEWHERE = {
     **dict.fromkeys(("token", "user", "server"), "daemon.cli_accounts"),
     **dict.fromkeys(("logs", "exec"), "daemon.cli_containers"),
+    "image": "daemon.cli_images",
 }
 
 

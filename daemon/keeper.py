@@ -73,7 +73,7 @@ def _collector(db: Database, storage: Storage, config: Config) -> Collector:
         grace=timedelta(seconds=config.transfer.collect_grace_seconds),
         base_ttl=timedelta(days=config.transfer.base_ttl_days),
     )
-    return Collector(db, storage, config.server.id, rules)
+    return Collector(db, storage, config.server.id, rules, config.server.state_dir)
 
 
 async def mount_all(db: Database, storage: Storage, config: Config) -> None:

@@ -369,7 +369,8 @@ class World:
             return sorted(row.path for row in await datasets.on_server(tx, place.id))
 
     def collector(self, place: Place, rules: Rules = AT_ONCE, storage: Any = None) -> Collector:
-        return Collector(self.db, storage or place.storage, place.id, rules)
+        lock_dir = place.config.server.state_dir
+        return Collector(self.db, storage or place.storage, place.id, rules, lock_dir)
 
     async def settle(self, place: Place) -> list[Deed]:
         """Collects until nothing is left to do; returns all that was done."""

@@ -10,6 +10,7 @@ TransferError
 ├── InsufficientStorage        INSUFFICIENT_STORAGE
 ├── SourceChanged              SOURCE_CHANGED              retryable
 ├── SourcePathInvalid          SOURCE_PATH_INVALID
+├── ArchiveInvalid             ARCHIVE_INVALID
 ├── VerifyMismatch             VERIFY_MISMATCH
 ├── CannotExpress              STRATEGY_UNAVAILABLE
 ├── EncryptionMismatch         ENCRYPTION_MISMATCH
@@ -98,6 +99,13 @@ class SourcePathInvalid(TransferError):
     """The directory to take in is not an absolute, readable directory under an import root."""
 
     code = "SOURCE_PATH_INVALID"
+
+
+class ArchiveInvalid(TransferError):
+    """A root filesystem's archive is damaged, or holds what cannot be unpacked; `evidence` says
+    which entry."""
+
+    code = "ARCHIVE_INVALID"
 
 
 class VerifyMismatch(TransferError):

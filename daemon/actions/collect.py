@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from daemon.actions import generations, letting_go, sizes
+from daemon.actions import generations, image_adding, letting_go, sizes
 from daemon.model import DatasetRow, Role, mirror_path
 from daemon.store import bases, containers, datasets, jobs, leases, unneeded, user_snapshots
 from daemon.store.database import Database, Tx
@@ -47,11 +47,15 @@ class Inventory:
 class Collector:
     """Collects on one server."""
 
-    def __init__(self, db: Database, storage: Storage, server_id: str, rules: Rules) -> None:
+    def __init__(
+        self, db: Database, storage: Storage, server_id: str, rules: Rules, lock_dir: str
+    ) -> None:
+        """`lock_dir` is the storage's."""
         self._db = db
         self._storage = storage
         self._server_id = server_id
         self._rules = rules
+        self._lock_dir = lock_dir
         self._marked: frozenset[Guid] = frozenset()
         self._met: frozenset[letting_go.Leaving] = frozenset()
         self.look_seconds = 0.0
@@ -72,7 +76,7 @@ class Collector:
             now - self._rules.base_ttl,
             bookmarks=traits.bookmarks,
         )
-        left = await letting_go.left_over(self._db, self._server_id)
+        left = await letting_go.left_over(self._db, self._server_id, self._lock_dir)
         forest = await self._look()
         if await letting_go.holds(self._db, self._storage, left, forest):
             forest = await self._look()
@@ -114,6 +118,8 @@ class Collector:
         making = {row.path for row in rows if not row.ready and row.job_id in active}
         # A job that cannot start what it has switched to switches back to it.
         making |= {row.path for row in rows if row.id in replaced}
+        adding = await image_adding.in_the_making(self._db, self._lock_dir, rows)
+        making |= {row.path for row in rows if row.id in adding}
         live_paths = {row.path for row in live}
         needs = Needs(
             live=frozenset(live_paths),

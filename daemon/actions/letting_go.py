@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from daemon.actions import image_adding
 from daemon.model import Base, Container, hold_tag
 from daemon.store import bases as base_rows
 from daemon.store import containers, datasets, holdings, jobs, servers, snapshots
@@ -49,9 +50,9 @@ async def _has_a_copy(tx: Tx, base: Base, source: Container) -> bool:
 
 @dataclass(frozen=True)
 class LeftOver:
-    """What jobs that have ended may have left on one server: `holders` are those that may have
-    holds there; `datasets` that are not ready, by id and path; `snapshots` by id and guid, which
-    is None where the snapshot was never noted as taken."""
+    """What jobs that have ended, and commands that were killed, may have left on one server:
+    `holders` are jobs that may have holds there; `datasets` that are not ready, by id and path;
+    `snapshots` by id and guid, which is None where the snapshot was never noted as taken."""
 
     server_id: str
     holders: list[str]
@@ -73,7 +74,7 @@ async def leavings(db: Database, server_id: str) -> frozenset[Leaving]:
     return frozenset(half_made | {(job_id, None) for job_id in holders})
 
 
-async def left_over(db: Database, server_id: str) -> LeftOver:
+async def left_over(db: Database, server_id: str, lock_dir: str) -> LeftOver:
     """Is read before the storage is: what a job makes in between, and then ends, must neither
     count as missing nor as let go of."""
     async with db.read() as tx:
@@ -81,10 +82,12 @@ async def left_over(db: Database, server_id: str) -> LeftOver:
         holders = await holdings.of_server(tx, server_id)
         known = await datasets.on_server(tx, server_id)
         taken = await snapshots.on_server(tx, server_id)
+    adding = await image_adding.in_the_making(db, lock_dir, known)
+    half_made = [one for one in known if not one.ready and one.job_id not in active]
     return LeftOver(
         server_id,
         [job_id for job_id in holders if job_id not in active],
-        {row.id: row.path for row in known if not row.ready and row.job_id not in active},
+        {row.id: row.path for row in half_made if row.id not in adding},
         {row.id: row.guid for row in taken if row.job_id not in active},
     )
 

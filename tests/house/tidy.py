@@ -90,6 +90,7 @@ FLOORS: Mapping[str, int] = {
     "daemon.cli_common": 22,
     "daemon.cli_accounts": 23,
     "daemon.cli_containers": 23,
+    "daemon.cli_images": 23,
     "daemon.cli": 24,
     "daemon.__main__": 25,
 }

@@ -111,6 +111,15 @@ class Storage(Source, Protocol):
         """
         ...
 
+    async def unpack(self, archive: str, path: str, name: str, on_bytes: OnBytes) -> Snapshot:
+        """As `take_in`, of the tree in a tar archive of this machine, which may be compressed by
+        gzip, zstd or xz. Nothing stays of one that fails.
+
+        Raises SourcePathInvalid, ArchiveInvalid, InsufficientStorage also where the archive holds
+        more than there is room for.
+        """
+        ...
+
     async def receive(self, step: Step, path: str, blocks: AsyncIterator[bytes]) -> Snapshot:
         """Feeds a native stream into `path` (step.into, or a new dataset) and checks the guid.
 

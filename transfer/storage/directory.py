@@ -3,6 +3,7 @@
 directory_layout  where things lie
 directory_change  mounting, moving, destroying
 directory_freeze  snapshots and live trees
+directory_intake  a directory or an archive of this machine in
 directory_basis   what a live tree has in common with a snapshot
 directory_serve   what other servers ask for
 directory_traits  what the filesystem can do
@@ -23,7 +24,12 @@ from transfer.errors import (
     StorageError,
 )
 from transfer.model import Capacity, Dataset, Forest, Guid, Landing, Look, Snapshot, Step, Traits
-from transfer.storage import directory_change, directory_freeze, directory_known
+from transfer.storage import (
+    directory_change,
+    directory_freeze,
+    directory_intake,
+    directory_known,
+)
 from transfer.storage.base import Unless
 from transfer.storage.directory_layout import (
     PASSABLE,
@@ -163,8 +169,21 @@ class DirectoryStorage:
             if found is None:
                 meter = Meter(on_bytes)
                 found = await blocking(
-                    directory_freeze.take_in, self._layout, tree, path, name, meter.add
+                    directory_intake.take_in, self._layout, tree, path, name, meter.add
                 )
+                meter.flush()
+        return await self._as_snapshot(found)
+
+    async def unpack(self, archive: str, path: str, name: str, on_bytes: OnBytes) -> Snapshot:
+        """A new dataset from an archive. Raises SourcePathInvalid, ArchiveInvalid,
+        InsufficientStorage."""
+        bytes_max = (await self.capacity()).available_bytes
+        async with self._working(path):
+            found = await blocking(self._layout.located, path, name)
+            if found is None:
+                meter = Meter(on_bytes)
+                tarball = directory_intake.Tarball(archive, bytes_max, meter.add)
+                found = await blocking(directory_intake.unpack, self._layout, tarball, path, name)
                 meter.flush()
         return await self._as_snapshot(found)
 

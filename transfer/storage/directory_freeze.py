@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from transfer.errors import SourcePathInvalid, StorageError, VerifyMismatch
+from transfer.errors import StorageError, VerifyMismatch
 from transfer.model import Guid
 from transfer.storage.directory_basis import Basis, open_basis
 from transfer.storage.directory_known import forget_look, knows, unchanged_rows, write_index
@@ -38,7 +38,6 @@ from transfer.tree.manifest import Manifest, dump
 from transfer.tree.node import Kind
 from transfer.tree.remove import remove_tree
 from transfer.tree.scan import Known, Knows, Row
-from transfer.tree.source import OnBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +73,6 @@ def publish(layout: Layout, path: str, name: str, built: Built) -> Located:
     os.rename(building, finished)
     sync_directory(os.path.dirname(finished))
     return Located(path, name, finished, record)
-
-
-def take_in(layout: Layout, tree: str, path: str, name: str, on_bytes: OnBytes) -> Located:
-    """A new dataset with one snapshot, of a directory of this machine."""
-    source = _open_import(tree)
-    with closing(source):
-        layout.make_dataset(path, DatasetRecord())
-        target_dir = _fresh_tree(layout.building(path, name))
-        with closing(open_root(target_dir)) as target:
-            copy = TreeCopy(target, on_bytes)
-            try:
-                manifest = copy.run(source)
-            except PermissionError as error:
-                raise SourcePathInvalid(f"{tree} cannot be read whole", path=tree) from error
-    return publish(layout, path, name, _built(manifest, copy.report()))
 
 
 def freeze(layout: Layout, path: str, name: str, *, reflinks: bool) -> Located:
@@ -175,13 +159,14 @@ def _copy_live(
     building: str, live: int, basis: Basis | None, *, reflinks: bool
 ) -> tuple[Built, list[Row]]:
     base = None if basis is None else basis.tree
-    with closing(open_root(_fresh_tree(building))) as target:
+    with closing(open_root(fresh_tree(building))) as target:
         copy = TreeCopy(target, _ignore, knows=knows(basis), base=base, reflinks=reflinks)
         manifest = copy.run(live)
-    return _built(manifest, copy.report()), copy.rows
+    return built_of(manifest, copy.report()), copy.rows
 
 
-def _built(manifest: Manifest, report: CopyReport) -> Built:
+def built_of(manifest: Manifest, report: CopyReport) -> Built:
+    """A snapshot that stands in its building place, with a GUID of its own."""
     return Built(
         manifest, new_guid(), report.copied_bytes, report.inconsistent_files, report.dropped
     )
@@ -192,7 +177,8 @@ def new_guid() -> Guid:
     return str(secrets.randbits(64))
 
 
-def _fresh_tree(building: str) -> str:
+def fresh_tree(building: str) -> str:
+    """The empty directory for the tree of a snapshot that is built there."""
     remove_tree(building)
     tree = os.path.join(building, "tree")
     os.makedirs(tree, mode=PRIVATE)
@@ -209,15 +195,6 @@ def _content_of(manifest: Manifest) -> Knows:
         return Known(manifest.chunk_list(path, entry))
 
     return known
-
-
-def _open_import(tree: str) -> int:
-    if not os.path.isabs(tree):
-        raise SourcePathInvalid(f"{tree} is not an absolute path", path=tree)
-    try:
-        return open_root(tree)
-    except OSError as error:
-        raise SourcePathInvalid(f"{tree} is no readable directory", path=tree) from error
 
 
 def _ignore(count: int) -> None:

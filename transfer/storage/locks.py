@@ -65,3 +65,24 @@ def _is_at(path: str, descriptor: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def is_locked(lock_dir: str, name: str) -> bool:
+    """Whether somebody holds the lock, or may: another user's cannot be tried. The file that a
+    killed process has left is removed."""
+    path = os.path.join(lock_dir, name.replace("/", ".") + ".lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(path, descriptor):
+            os.unlink(path)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

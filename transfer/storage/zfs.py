@@ -14,7 +14,7 @@ zfs_settings pure: the few properties that go with a dataset
 zfs_take     snapshots of live datasets, and whether one has changed
 zfs_send     native streams out, and their size before
 zfs_receive  native streams in, and what is undone when one fails
-zfs_intake   a directory of this machine in
+zfs_intake   a directory or an archive of this machine in
 
 Layout: `<root>/mirrors` and `<root>/images` have mountpoint=none and readonly=on, which what is
 received inherits, so that nothing below is ever mounted or written. Everything has atime=off: a
@@ -180,6 +180,10 @@ class ZfsStorage(ZfsTree):
 
     async def take_in(self, tree: str, path: str, name: str, on_bytes: OnBytes) -> Snapshot:
         return await self._intake.take_in(tree, path, name, on_bytes)
+
+    async def unpack(self, archive: str, path: str, name: str, on_bytes: OnBytes) -> Snapshot:
+        bytes_max = (await self.capacity()).available_bytes
+        return await self._intake.unpack(archive, path, name, on_bytes, bytes_max)
 
     async def receive(self, step: Step, path: str, blocks: AsyncIterator[bytes]) -> Snapshot:
         async with locked(self._lock_dir, f"{path}.receive"):

@@ -1,4 +1,4 @@
-"""Taking a directory of this machine in as a new, frozen dataset."""
+"""Taking a directory or an archive of this machine in as a new, frozen dataset."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 
 from transfer.errors import InsufficientStorage, SourcePathInvalid, StorageError
 from transfer.model import Snapshot
@@ -14,28 +15,77 @@ from transfer.storage.base import OnBytes
 from transfer.storage.zfs_command import Zfs
 from transfer.storage.zfs_mounts import ZfsMounts
 from transfer.tree.copy import copy_tree
+from transfer.tree.unpack import check_archive, unpack_tree
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+Fill = Callable[[str], None]
+"""Puts a tree into a directory; blocks."""
 
 
 class ZfsIntake:
-    """Makes datasets of `zfs` from directories."""
+    """Makes datasets of `zfs` from directories and archives."""
 
     def __init__(self, zfs: Zfs, mounts: ZfsMounts) -> None:
         self._zfs = zfs
         self._mounts = mounts
 
     async def take_in(self, tree: str, path: str, name: str, on_bytes: OnBytes) -> Snapshot:
-        """As `Storage.take_in`. The dataset is marked partial until it is frozen."""
-        here = await self._zfs.find(path)
-        if here is not None and not here.partial:
-            done = next((one for one in here.snapshots if one.name == name), None)
-            if done is None:
-                raise StorageError(f"{path} exists and is not {name}", dataset=path)
+        """As `Storage.take_in`."""
+        done = await self._done(path, name)
+        if done is not None:
             return done
         self._check(tree)
+
+        def fill(directory: str) -> None:
+            try:
+                copy_tree(tree, directory, on_bytes)
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise InsufficientStorage(f"no room to take in {tree}", path=tree) from error
+                raise SourcePathInvalid(
+                    f"cannot take in {tree}: {error.strerror}", path=tree, at=str(error.filename)
+                ) from error
+
+        return await self._made(path, name, fill)
+
+    async def unpack(
+        self, archive: str, path: str, name: str, on_bytes: OnBytes, bytes_max: int
+    ) -> Snapshot:
+        """As `Storage.unpack`, for an archive that holds no more than `bytes_max`."""
+        done = await self._done(path, name)
+        if done is not None:
+            return done
+        check_archive(archive)
+
+        def fill(directory: str) -> None:
+            try:
+                unpack_tree(archive, directory, bytes_max, on_bytes)
+            except OSError as error:
+                why = f"cannot unpack {archive}: {error.strerror}"
+                if error.errno in _FULL:
+                    raise InsufficientStorage(why, path=archive) from error
+                raise StorageError(why, path=archive, at=str(error.filename)) from error
+
+        return await self._made(path, name, fill)
+
+    async def _done(self, path: str, name: str) -> Snapshot | None:
+        """What an earlier attempt has finished."""
+        here = await self._zfs.find(path)
+        if here is None or here.partial:
+            return None
+        done = next((one for one in here.snapshots if one.name == name), None)
+        if done is None:
+            raise StorageError(f"{path} exists and is not {name}", dataset=path)
+        return done
+
+    async def _made(self, path: str, name: str, fill: Fill) -> Snapshot:
+        """The new dataset, filled and frozen. It is marked partial until it is frozen, and goes
+        where that fails."""
         await self._discard(path)
         async with contextlib.AsyncExitStack() as on_failure:
             on_failure.push_async_callback(self._discard, path)
-            await self._fill(tree, path, on_bytes)
+            await self._fill(path, fill)
             snapshot = await self._freeze(path, name)
             on_failure.pop_all()
         return snapshot
@@ -49,7 +99,7 @@ class ZfsIntake:
         if os.path.commonpath([tree, mount_root]) == os.path.normpath(tree):
             raise SourcePathInvalid(f"{tree} contains the storage itself", path=tree)
 
-    async def _fill(self, tree: str, path: str, on_bytes: OnBytes) -> None:
+    async def _fill(self, path: str, fill: Fill) -> None:
         properties = {
             zfs_text.PARTIAL: "on",
             "canmount": "noauto",
@@ -59,14 +109,7 @@ class ZfsIntake:
         options = [part for key, value in properties.items() for part in ("-o", f"{key}={value}")]
         await self._zfs.do("create", *options, self._zfs.name(path))
         directory = await self._mounts.mount(path)
-        try:
-            await asyncio.to_thread(copy_tree, tree, directory, on_bytes)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise InsufficientStorage(f"no room to take in {tree}", path=tree) from error
-            raise SourcePathInvalid(
-                f"cannot take in {tree}: {error.strerror}", path=tree, at=str(error.filename)
-            ) from error
+        await asyncio.to_thread(fill, directory)
         await self._mounts.flush(path)
 
     async def _freeze(self, path: str, name: str) -> Snapshot:

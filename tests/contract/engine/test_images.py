@@ -13,6 +13,7 @@ from daemon.actions import ACTIONS
 from daemon.actions.create import abandon
 from daemon.errors import JobError
 from daemon.model import JobType, Status
+from daemon.store import holdings
 from daemon.store.database import Database
 from tests.contract.engine.depot import Depot
 from tests.engine_world import World
@@ -63,6 +64,10 @@ async def test_it_comes_to_another_server_once(world: World, depot: Depot) -> No
     one, result = await depot.create(world.there)
     assert result["strategy"] == "full"
     assert int(str(result["bytes_logical"])) >= IMAGE_BYTES
+    async with world.db.read() as tx:  # before the collector can have seen to it
+        assert [await holdings.of_server(tx, place.id) for place in world.places] == [[], []]
+    for place in world.places:
+        assert not [one for one in (await world.forest(place)).snapshots() if one.holds]
     (mirror,) = await depot.mirrors(world.there)
     other, again = await depot.create(world.there)
     assert (again["strategy"], again["bytes_logical"], again["steps"]) == ("clone", 0, [])

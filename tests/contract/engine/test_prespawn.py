@@ -12,6 +12,7 @@ import pytest
 from daemon.actions.prespawn import PAUSE, PAUSE_MAX, _is_time
 from daemon.model import Job, JobState, JobType, now
 from daemon.states import Move
+from daemon.store import jobs
 from daemon.store.database import Database
 from tests.contract.engine.depot import Depot
 from tests.engine_world import Place, World
@@ -57,10 +58,12 @@ async def test_it_comes_to_every_other_server_and_stays(world: World, depot: Dep
 
 async def test_servers_bring_it_at_once(world: World, depot: Depot) -> None:
     """A job of one is none of the other's way; a second one of the same there is none."""
-    jobs = [await the_job(depot, place) for place in world.places[1:]]
+    queued = [await the_job(depot, place) for place in world.places[1:]]
     assert [await depot.queue_missing(place) for place in world.places[1:]] == [[], []]
-    running = [await world.claim(job) for job in jobs]
-    assert {job.state for job in running} == {JobState.RUNNING}
+    async with world.db.write() as tx:
+        at = now()
+        claims = [await jobs.claim(tx, place.id, at, at + PAUSE) for place in world.places[1:]]
+    assert [job.id for job in claims if job is not None] == [job.id for job in queued]
     assert [await depot.queue_missing(place) for place in world.places[1:]] == [[], []]
 
 

@@ -31,8 +31,18 @@ from daemon.model import (
     mirror_path,
     now,
 )
+from daemon.model_images import Image
 from daemon.runtime.driver import open_runc
-from daemon.store import bases, containers, datasets, holdings, jobs, servers, user_snapshots
+from daemon.store import (
+    bases,
+    containers,
+    datasets,
+    holdings,
+    image_uses,
+    jobs,
+    servers,
+    user_snapshots,
+)
 from daemon.store.database import Database
 from transfer.errors import DatasetBusy, DatasetMissing, StorageError
 from transfer.model import Forest, Guid
@@ -60,12 +70,13 @@ _MENDED = frozenset({"DATASET_UNKNOWN", "GENERATION_UNMOUNTED", "PROCESS_MISSING
 class View:
     """Both sides, one read after the other: what changes in between is not found twice.
 
-    `needed` are the snapshots that this server keeps for lists and bases; `active` and `busy` are
-    the jobs that have not ended, and their containers."""
+    `images` are those that live here, `needed` the snapshots that this server keeps for lists,
+    bases and images; `active` and `busy` are the jobs that have not ended, and their containers."""
 
     rows: dict[str, DatasetRow]
     containers: list[Container]
     listed: list[UserSnapshot]
+    images: list[Image]
     needed: frozenset[Guid]
     forest: Forest
     foreign: list[str]
@@ -135,6 +146,7 @@ async def _findings(db: Database, storage: Storage, config: Config) -> list[Find
         *_unknown_datasets(view),
         *_missing_datasets(view),
         *_missing_snapshots(view),
+        *_missing_images(view),
         *_stale_holds(view),
         *_unmounted(view, storage),
         *_without_process(view, storage, config.storage.mount_root),
@@ -151,7 +163,9 @@ async def _look(db: Database, storage: Storage, server_id: str) -> View:
         rows = await datasets.on_server(tx, server_id)
         ours = await containers.on_server(tx, server_id)
         listed = await user_snapshots.of_server(tx, server_id)
+        images = await image_uses.of_server(tx, server_id)
         needed = await user_snapshots.needed_on(tx, server_id)
+        needed |= await image_uses.needed_on(tx, server_id)
         kept = {base.guid for base in await bases.held_by(tx, server_id)}
         holding = await holdings.of_server(tx, server_id)
         active = await jobs.active(tx)
@@ -159,6 +173,7 @@ async def _look(db: Database, storage: Storage, server_id: str) -> View:
         rows={row.path: row for row in rows},
         containers=ours,
         listed=listed,
+        images=images,
         needed=frozenset(needed | kept),
         forest=forest,
         foreign=foreign,
@@ -211,6 +226,14 @@ def _missing_snapshots(view: View) -> list[Finding]:
         )
         for entry in view.listed
         if view.forest.find(entry.guid) is None
+    ]
+
+
+def _missing_images(view: View) -> list[Finding]:
+    return [
+        Finding("IMAGE_MISSING", image.id, f"the snapshot of the image {image.alias} is not there")
+        for image in view.images
+        if view.forest.find(image.guid or "") is None
     ]
 
 

@@ -15,7 +15,7 @@ from daemon import children, keys, lines, locks
 from daemon.config import Config
 from daemon.errors import CatalogueError
 from daemon.model import Container, DatasetRow, Job, JobState, JobType, now
-from daemon.store import containers, datasets, jobs, servers, snapshots, user_snapshots
+from daemon.store import containers, datasets, images, jobs, servers, snapshots, user_snapshots
 from daemon.store.database import Database, Tx
 from daemon.traffic import Teller
 from transfer.errors import PeerRefused, PeerUnreachable, SnapshotMissing, SourceChanged
@@ -35,7 +35,8 @@ from transfer.peer.server import ServerSettings, serve
 from transfer.storage import open_storage
 from transfer.storage.base import Storage
 
-PULLING = frozenset({JobType.COPY, JobType.SYNC})
+PULLING = frozenset({JobType.COPY, JobType.SYNC})  # a container
+BEGINNING = frozenset({JobType.CREATE, JobType.PRESPAWN})  # with an image
 REACHES_MAX = 64  # that are remembered; each is of one job
 
 
@@ -113,8 +114,9 @@ class CatalogueGate:
 
     async def authorize(self, peer_id: str, request: PeerRequest) -> None:
         """Raises PeerRefused unless the request names a running copy or sync of that peer whose
-        source is here, and asks only for what the source stands on; PeerUnreachable, upon which
-        the peer tries again, while the catalogue cannot be asked."""
+        source is here, and asks only for what the source stands on, or one that needs an image
+        that is here, and asks for that; PeerUnreachable, upon which the peer tries again, while
+        the catalogue cannot be asked."""
         try:
             generations, named = await self._granted(peer_id, request.job_id)
         except CatalogueError as error:
@@ -128,13 +130,22 @@ class CatalogueGate:
         """The generations of the job's source, and the snapshots that it may read by name."""
         async with self._db.read() as tx:
             job = await jobs.get(tx, job_id)
-            source = await containers.get(tx, job.source_container_id or "") if job else None
             if job is None or not _may_pull(job, peer_id):
                 raise PeerRefused("no running job of this server reads from here", job=job_id)
+            if job.type in BEGINNING:
+                return [], {await self._image(tx, job)}
+            source = await containers.get(tx, job.source_container_id or "")
             if source is None or source.server_id != self._server_id:
                 raise PeerRefused("the job's source is not here", job=job.id)
             generations = [row for row in await datasets.of_container(tx, source.id) if row.ready]
             return generations, await _named(tx, source, job)
+
+    async def _image(self, tx: Tx, job: Job) -> Guid:
+        """The snapshot of the job's image: as the image says, and not the job."""
+        image = await images.get(tx, str(job.params.get("image")))
+        if image is None or image.guid is None or image.server_id != self._server_id:
+            raise PeerRefused("the job's image is not here", job=job.id)
+        return image.guid
 
     async def _check(self, request: PeerRequest, paths: list[str], named: set[Guid]) -> None:
         """The snapshots that the request names must lie in what these datasets and snapshots
@@ -212,7 +223,7 @@ def _may_take(request: TakeSnapshot | AskUnchanged, generations: list[DatasetRow
 def _may_pull(job: Job, peer_id: str) -> bool:
     leased = job.lease_until is not None and job.lease_until > now()
     return (
-        job.type in PULLING
+        job.type in PULLING | BEGINNING
         and job.state is JobState.RUNNING
         and job.server_id == peer_id
         and leased

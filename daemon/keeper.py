@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from daemon import lines, locks, logs
-from daemon.actions import deaths, look
+from daemon.actions import deaths, look, prespawn
 from daemon.actions.collect import Collector, Rules
 from daemon.actions.generations import point_current
 from daemon.config import Config
@@ -66,6 +66,7 @@ async def _keep(config: Config) -> None:
         group.create_task(_beat(storage, config.timing.heartbeat_seconds))
         group.create_task(_collect(_collector(db, storage, config), collect_now))
         group.create_task(_look(db, storage, config.server.id))
+        group.create_task(_prespawn(db, storage, config))
 
 
 def _collector(db: Database, storage: Storage, config: Config) -> Collector:
@@ -146,6 +147,16 @@ async def _look(db: Database, storage: Storage, server_id: str) -> None:
             log.error("look failed", reason=error.message)
             await asyncio.sleep(COLLECT_SECONDS)
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _prespawn(db: Database, storage: Storage, config: Config) -> None:
+    """Has images come that are to be on every server."""
+    while True:
+        try:
+            await prespawn.queue_missing(db, storage, config.server.id, now())
+        except (TransferError, CatalogueError) as error:
+            log.error("images come later", reason=error.message)
+        await asyncio.sleep(config.timing.sweep_seconds)
 
 
 async def _watch(db: Database, runtime: Runc, server_id: str) -> None:

@@ -62,13 +62,17 @@ class JobType(StrEnum):
     STOP = "stop"
     RESTART = "restart"
     DELETE = "delete"
+    PRESPAWN = "prespawn"
 
 
-BESIDE = frozenset({JobType.SNAPSHOT_DELETE, JobType.EXPIRE})
-"""Jobs that change a container's list of snapshots and nothing else: they run beside whatever
-else the container is busy with."""
+_LISTING = frozenset({JobType.SNAPSHOT_DELETE, JobType.EXPIRE})
+"""Jobs that change a container's list of snapshots and nothing else."""
 
-SHORT = BESIDE | {
+BESIDE = _LISTING | {JobType.PRESPAWN}
+"""Jobs that run beside whatever else their container is busy with; or are about an image, which
+several servers may bring to themselves at once."""
+
+SHORT = _LISTING | {
     JobType.SNAPSHOT,
     JobType.RESTORE,
     JobType.START,
@@ -358,7 +362,11 @@ class Base:
 @dataclass(frozen=True, slots=True)
 class Job:
     """A persisted piece of work. `params` never change; `checkpoint` holds only what cannot be
-    derived again: ids and names written before anything is made by them."""
+    derived again: ids and names written before anything is made by them.
+
+    A prespawn is a server's own: `container_id` is the image's id, and `user_id` the server's, so
+    that none but admins see it.
+    """
 
     id: str
     type: JobType

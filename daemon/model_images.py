@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from daemon.model import now
+from daemon.model import Json, now
 from transfer.model import Guid
 
 STAR = 1000
@@ -70,6 +70,12 @@ class Rating:
     user_id: str
     image_id: str
     rating: int
+
+
+def image_params(image: Image) -> Json:
+    """A job's params that name the image it reads. Its snapshot is kept on every server until the
+    job has ended."""
+    return {"image": image.id, "guid": image.guid}
 
 
 def image_path(image_id: str) -> str:

@@ -120,6 +120,11 @@ class Dataset:
         """Whether only receive and trim may touch it."""
         return self.path.startswith("mirrors/")
 
+    @property
+    def is_image(self) -> bool:
+        """Whether much that is not there yet will stand on it."""
+        return self.path.startswith("images/")
+
 
 @dataclass(frozen=True)
 class Forest:

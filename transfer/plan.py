@@ -124,8 +124,8 @@ def _add_origins(
     oldest missing snapshot has no base in its own dataset here.
 
     Where `branches` are had, a level on which nothing else stands is passed over: what is in it
-    comes with what stands on it. Content diff does without an origin that the source has let go
-    of: there, clones do not pin.
+    comes with what stands on it. An image is no such level, for the next container will stand on
+    it. Content diff does without an origin that the source has let go of: there, clones do not pin.
     """
     oldest_here = _oldest(source, have)
     todo = list(missing.values())
@@ -137,7 +137,8 @@ def _add_origins(
             continue
         below = source.find(origin)
         if below is not None:
-            if not branches or below.clones != 1:
+            alone = below.clones == 1 and not source.datasets[below.dataset].is_image
+            if not branches or not alone:
                 missing[origin] = below
             todo.append(below)
         elif native:

@@ -7,8 +7,9 @@ history      the user snapshots that a copy inherits
 ledger       what replication writes down, and its turns
 generations  the one primitive: a new generation from a snapshot
 identity     the container's own names and keys inside its root filesystem
-bring        what copy and sync share
-create, copy, sync, restore, snapshots, power, delete   the verbs
+bring        what copy, sync and create from an image share
+images       an image comes to the server that needs it
+create, copy, sync, restore, snapshots, power, delete, prespawn   the verbs
 collect      the one place that destroys datasets and snapshots
 letting_go   what the collector lets go of in the catalogue
 look, sizes  what was written to a filesystem, and how much it is
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daemon.actions import copy, create, delete, power, restore, snapshots, sync
+from daemon.actions import copy, create, delete, power, prespawn, restore, snapshots, sync
 from daemon.actions.context import Action
 from daemon.model import JobType
 
@@ -36,4 +37,5 @@ ACTIONS: Mapping[JobType, Action] = {
     JobType.STOP: _POWER,
     JobType.RESTART: _POWER,
     JobType.DELETE: Action(delete.run, delete.abandon),
+    JobType.PRESPAWN: Action(prespawn.run, prespawn.abandon),
 }

@@ -1,4 +1,4 @@
-"""What copy and sync share: the source's state comes to this server, and goes live."""
+"""What copy, sync and create from an image share: a state comes to this server, and goes live."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Pull:
 @dataclass
 class Arrival:
     """The source's state on this server, held on both sides until the job lets go, and with it
-    the `history` that the copy inherits."""
+    the `history` that the copy inherits. An image has none, and the time of its state says
+    nothing."""
 
     anchor: Anchor
     strategy: str
@@ -54,12 +55,12 @@ class Arrival:
 
 
 @asynccontextmanager
-async def reach(ctx: Context, source: Container) -> AsyncIterator[Source]:
-    """The source container's server: this one's storage, or a link to the other."""
-    if source.server_id == ctx.server_id:
+async def reach(ctx: Context, server_id: str) -> AsyncIterator[Source]:
+    """The source's server: this one's storage, or a link to the other."""
+    if server_id == ctx.server_id:
         yield ctx.storage
         return
-    server = await ctx.server(source.server_id)
+    server = await ctx.server(server_id)
     async with ctx.connect(server, ctx.job.id) as peer:
         ctx.peer = peer
         yield peer
@@ -97,7 +98,17 @@ async def _held_history(ctx: Context, pull: Pull) -> list[UserSnapshot]:
 
 async def _ship(ctx: Context, pull: Pull, come: Arrival, wanted: tuple[Guid, ...]) -> None:
     ledger = CatalogueLedger(ctx, pull.source.server_id)
-    replication = Replication(pull.link, ctx.storage, ledger, ctx.report)
+    outcome = await ship(ctx, pull.link, ledger, come, wanted)
+    if come.anchor.guid in wanted:
+        come.bases = ledger.bases(outcome.source, come.anchor.guid, pull.source.id)
+
+
+async def ship(
+    ctx: Context, link: Source, ledger: CatalogueLedger, come: Arrival, wanted: tuple[Guid, ...]
+) -> Outcome:
+    """Makes the snapshots `wanted`, which `link` has and the job holds there, exist on this server
+    and be held on both; puts down in `come` how that was done."""
+    replication = Replication(link, ctx.storage, ledger, ctx.report)
     request = Request(
         wanted=wanted,
         tag=ctx.tag,
@@ -114,8 +125,7 @@ async def _ship(ctx: Context, pull: Pull, come: Arrival, wanted: tuple[Guid, ...
     come.logical_bytes = outcome.logical_bytes
     come.steps = _steps(outcome)
     come.held |= outcome.held
-    if come.anchor.guid in wanted:
-        come.bases = ledger.bases(outcome.source, come.anchor.guid, pull.source.id)
+    return outcome
 
 
 def _steps(outcome: Outcome) -> list[Json]:
@@ -132,16 +142,19 @@ def _steps(outcome: Outcome) -> list[Json]:
     ]
 
 
-async def put_live(ctx: Context, container: Container, source: Container, come: Arrival) -> None:
+async def put_live(
+    ctx: Context, container: Container, source: Container | None, come: Arrival
+) -> None:
     """A new generation from what has arrived, and is held whatever way it came, and the switch to
-    it."""
+    it. Without a `source` that is an image."""
     await ctx.step("verify")
     began = time.monotonic()
     generation = await generations.make(ctx, container, come.anchor.guid)
     verified_seconds = ctx.watch.seconds["verify"]
 
     async def commit(tx: Tx, downtime_seconds: float) -> Json:
-        await taken(tx, ctx, container, source, come)
+        if source is not None:
+            await taken(tx, ctx, container, source, come)
         ctx.watch.seconds["switch"] = round(time.monotonic() - began - verified_seconds, 6)
         return result(ctx, come, downtime_seconds)
 

@@ -15,7 +15,16 @@ from functools import partial
 
 from daemon.actions import generations, image_adding, letting_go, sizes
 from daemon.model import DatasetRow, Role, mirror_path
-from daemon.store import bases, containers, datasets, jobs, leases, unneeded, user_snapshots
+from daemon.store import (
+    bases,
+    containers,
+    datasets,
+    image_uses,
+    jobs,
+    leases,
+    unneeded,
+    user_snapshots,
+)
 from daemon.store.database import Database, Tx
 from transfer.errors import DatasetBusy, PermissionMissing
 from transfer.model import Dataset, Forest, Guid
@@ -137,14 +146,15 @@ class Collector:
         return Inventory(forest, {row.path: row for row in rows}, needs, frozenset(half_made))
 
     async def _named(self, tx: Tx) -> set[Guid]:
-        """The snapshots that bases, lists and the jobs of all servers name; and of a source and
-        its copy on this server the state that the copy last took, which is to both what a base
+        """The snapshots that bases, lists, images and the jobs of all servers name; and of a source
+        and its copy on this server the state that the copy last took, which is to both what a base
         is to two servers: by it an unchanged source is known."""
         guids = {base.guid for base in await bases.held_by(tx, self._server_id)} - self._marked
         ours = await containers.on_server(tx, self._server_id)
         sources = {container.id for container in ours}
         guids |= {c.taken_guid for c in ours if c.taken_guid and c.source_container_id in sources}
         guids |= await user_snapshots.needed_on(tx, self._server_id)
+        guids |= await image_uses.needed_on(tx, self._server_id)
         params = [job.params for job in await jobs.active(tx)]
         return guids | {str(given["guid"]) for given in params if "guid" in given}
 

@@ -16,7 +16,7 @@ async def run(ctx: Context) -> Json | None:
         await generations.go_live(ctx, container)
         return kept_result(ctx)
     source = await ctx.source_container()
-    async with bring.reach(ctx, source) as link:
+    async with bring.reach(ctx, source.server_id) as link:
         anchor = await bring.anchor_of(ctx, source, link)
         come = await bring.fetch(ctx, bring.Pull(container, source, link, anchor))
         await bring.put_live(ctx, container, source, come)

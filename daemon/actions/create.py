@@ -1,11 +1,12 @@
-"""Create: a container from a directory of its server."""
+"""Create: a container from an image, or from a directory of its server."""
 
 from __future__ import annotations
 
 import os
 
-from daemon.actions import generations
-from daemon.actions.context import Context
+from daemon.actions import bring, generations
+from daemon.actions.context import Context, kept_result
+from daemon.actions.images import brought
 from daemon.model import (
     Container,
     DatasetRow,
@@ -26,11 +27,20 @@ from transfer.model import Guid, Progress
 
 
 async def run(ctx: Context) -> Json | None:
-    """Takes the directory in, frozen as a mirror's only snapshot, and clones it."""
+    """Clones the image, which comes to this server first where it is not here; or takes the
+    directory in, frozen as a mirror's only snapshot, and clones that."""
     container = await ctx.container()
     if generations.switched(ctx, container):
         await generations.go_live(ctx, container)
-        return None
+    elif "image" in ctx.job.params:
+        async with brought(ctx) as come:
+            await bring.put_live(ctx, container, None, come)
+    else:
+        await _from_directory(ctx, container)
+    return kept_result(ctx) or None
+
+
+async def _from_directory(ctx: Context, container: Container) -> None:
     await ctx.step("take_in")
     guid = await _take_in(ctx, container)
     generation = await generations.make(ctx, container, guid)
@@ -41,7 +51,6 @@ async def run(ctx: Context) -> Json | None:
         return {}
 
     await generations.switch(ctx, container, generation, commit)
-    return None
 
 
 async def abandon(tx: Tx, job: Job, reason: str) -> None:

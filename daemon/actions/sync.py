@@ -20,7 +20,7 @@ async def run(ctx: Context) -> Json | None:
         await generations.go_live(ctx, container)
         return kept_result(ctx)
     source = await ctx.source_container()
-    async with bring.reach(ctx, source) as link:
+    async with bring.reach(ctx, source.server_id) as link:
         if (kept := await _nothing_new(ctx, container, source, link)) is not None:
             pull = Pull(container, source, link, kept)
             return await _keep(ctx, pull, Arrival(kept, "unchanged", []))

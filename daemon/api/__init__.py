@@ -12,7 +12,7 @@ fields, strict_json   the kinds of values in bodies and queries; bytes -> a JSON
 errors, failures   what is refused, with status and code; everything that fails, as an envelope
 runner       listens; what is no HTTP is answered in the envelope too
 openapi, documented, schemas…, docs  the OpenAPI document: what makes it, and /docs for people
-limits, imports, probes   requests a minute; what may be taken in; health
+limits, imports, beginnings, probes   requests a minute; what may be taken in, and begun as; health
 telemetry, figures        what Prometheus sees: counted here, and read at a scrape
-containers copies snapshots power rules storage projects images servers jobs   the resources
+containers copies snapshots power rules storage projects proxy images servers jobs   the resources
 """

@@ -109,7 +109,8 @@ async def has_something_of(tx: Tx, server: Server, source: Container) -> bool:
     """Whether the server holds blocks of the source, so that less than all of it would come."""
     if source.server_id == server.id or source.generation_id is None:
         return source.server_id == server.id
-    if await datasets.of_generation(tx, server.id, source.generation_id):
-        return True
+    for below in (source.generation_id, source.container_image_id):
+        if below is not None and await datasets.of_generation(tx, server.id, below):
+            return True
     copies = await containers.copies_of(tx, source.id)
     return any(copy.server_id == server.id and copy.generation_id for copy in copies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -16,11 +17,8 @@ from daemon.api.access import (
     visible_container,
     visible_project,
 )
-from daemon.api.errors import (
-    ContainerNameInUse,
-    InsufficientPermissions,
-    ResourceNotFound,
-)
+from daemon.api.beginnings import missing_bytes, usable_image
+from daemon.api.errors import ContainerNameInUse, InsufficientPermissions
 from daemon.api.fields import (
     Color,
     Command,
@@ -43,7 +41,8 @@ from daemon.api.queueing import queue
 from daemon.api.routing import Answer, AnyRoute, Call, Plain, Route, job_headers
 from daemon.api.showing import page_of, show, show_all
 from daemon.auth import Scope
-from daemon.model import Container, JobType, Project, Status, new_id, now
+from daemon.model import Container, JobType, Json, Project, Status, new_id, now
+from daemon.model_images import image_params
 from daemon.store import containers, jobs, schedules
 from daemon.store.containers import ContainerFilter
 from daemon.store.database import Tx
@@ -112,7 +111,7 @@ class ContainerQuery(PageQuery):
 
 
 async def create(call: Call[CreateBody, Nothing]) -> Answer:
-    """Makes a container's record and queues the job that takes its filesystem in."""
+    """Makes a container's record and queues the job that makes its filesystem."""
     body, deps = call.body, call.deps
     if body.source_path is not None:
         if not call.caller.is_admin:
@@ -122,15 +121,20 @@ async def create(call: Call[CreateBody, Nothing]) -> Answer:
     async with call.write() as tx:
         project = await visible_project(tx, call.caller, body.project_id, "project_id")
         server = await known_server(tx, body.server_id or deps.server_id, "server_id")
-        if body.image is not None:
-            raise ResourceNotFound("Image not found", details={"image": "names no image"})
         made = _created(body, project, server.id)
+        params: Json = {"source_path": body.source_path}
+        coming_bytes = 0
+        if body.image is not None:
+            image = await usable_image(tx, body.image, project, server)
+            made = replace(made, container_image=image.alias, container_image_id=image.id)
+            params = image_params(image)
+            coming_bytes = await missing_bytes(tx, image, server)
         if made.name in await containers.names(tx, project.id):
             raise ContainerNameInUse(details={"name": "is taken"})
         await containers.insert(tx, made)
         await require_place(tx, server)
-        require_space(server)
-        job = await queue(call, tx, JobType.CREATE, made, {"source_path": body.source_path})
+        require_space(server, coming_bytes)
+        job = await queue(call, tx, JobType.CREATE, made, params)
         message = "Container creation initiated successfully"
         answer = Answer(await show(tx, made), message, 201, job_headers(job.id))
         await call.keep(tx, answer)

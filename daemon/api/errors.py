@@ -134,7 +134,7 @@ class ExpiredToken(Unauthorized):
 
 
 class InsufficientPermissions(ApiError):
-    """The token lacks the scope."""
+    """The token lacks the scope, or the account an image that must be purchased."""
 
     status, code, text = 403, "INSUFFICIENT_PERMISSIONS", "Insufficient permissions"
 

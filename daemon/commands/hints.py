@@ -37,6 +37,7 @@ _LISTS = {
     "target_project_id": "projects",
     "server_id": "servers",
     "target_server_id": "servers",
+    "image": "images",
 }
 
 
@@ -75,7 +76,10 @@ def of_job(job: Json, fault: Json) -> str:
 
 
 def _permission(_refused: Refused, details: Json) -> str:
-    """The scope that is needed, beside `read`, by which things are found by their names."""
+    """The scope that is needed, beside `read`, by which things are found by their names; or the
+    image."""
+    if "image" in details:
+        return "; run: hoody images purchase ID"
     scope = str(details.get("scope", "")).removeprefix("needs ").strip("'")
     admin = "source_path" in details or scope == "admin"
     option = "--admin" if admin or not scope else f"--scope read --scope {scope}"

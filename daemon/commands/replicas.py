@@ -76,7 +76,8 @@ def sync(
 
 @click.command()
 @click.option("--project", "project_id", required=True, metavar="ID", help="Where it belongs.")
-@click.option("--source-path", required=True, metavar="DIR", help="A directory there.")
+@click.option("--image", metavar="NAME", help="An image that is free or yours, or its id.")
+@click.option("--source-path", metavar="DIR", help="A directory of the server.")
 @click.option("--name", help="Default: container- and six digits.")
 @click.option("--server", "server_id", metavar="ID", help="Default: the one that answers.")
 @click.option("--command", metavar="COMMAND", help="What runs in it, in shell words.")
@@ -87,9 +88,11 @@ def sync(
 def create(
     variables: tuple[str, ...], no_autostart: bool, no_wait: bool, as_json: bool, **asked: object
 ) -> None:
-    """Make a container from a directory on a server, below an import root of its config; for
-    administrators."""
+    """Make a container from an image; or, for administrators, from a directory on a server, below
+    an import root of its config."""
     body = _given(asked)
+    if ("image" in body) == ("source_path" in body):
+        raise click.UsageError("give either --image or --source-path")
     if "command" in body:
         body["command"] = _words(str(body["command"]))
     if variables:
@@ -101,7 +104,8 @@ def create(
         body["project_id"] = await find(client, "projects", str(body["project_id"]))
         if "server_id" in body:
             body["server_id"] = await find(client, "servers", str(body["server_id"]))
-        request = Request(str(body["source_path"]), "POST", "/containers", body, makes=True)
+        label = str(body.get("image") or body["source_path"])
+        request = Request(label, "POST", "/containers", body, makes=True)
         await act(client, [request], wait=not no_wait, as_json=as_json)
 
     run(work)

@@ -10,6 +10,7 @@ user_snapshots                  the states that users have kept, and who lists t
 jobs events idempotency         what is to be done, what happened, what was answered
 schedules                       when syncs begin by themselves
 looks                           who is asked to look at a filesystem, and what was seen
+images image_uses               what containers begin as, and where that is needed
 datasets snapshots bases        what lies in the servers' storages, and why
 holdings leases unneeded        what jobs hold, who ships, what collect waits for
 listen      PostgreSQL's word of what other servers wrote

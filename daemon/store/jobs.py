@@ -106,6 +106,12 @@ async def active(tx: Tx) -> list[Job]:
     return await _every(tx, _active())
 
 
+async def about(tx: Tx, server_id: str, image_id: str) -> list[Job]:
+    """The jobs of a server about an image itself, newest first."""
+    found = await _every(tx, jobs.c.server_id == server_id, jobs.c.container_id == image_id)
+    return found[::-1]
+
+
 async def running_on(tx: Tx, server_id: str) -> list[Job]:
     """The running jobs of a server, oldest first."""
     return await _every(tx, jobs.c.server_id == server_id, jobs.c.state == JobState.RUNNING)

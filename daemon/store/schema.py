@@ -39,7 +39,7 @@ from daemon.store.columns import (
     with_its,
 )
 
-REVISION = "0008"
+REVISION = "0009"
 """The newest file of `migrations/versions`; a catalogue with another one is refused."""
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)

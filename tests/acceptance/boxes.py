@@ -35,9 +35,10 @@ while :; do n=$((n+1)); echo $n > /count.new; mv /count.new /count; sleep 0.1; d
 SLEEP = [BUSYBOX, "sleep", "100000"]
 
 
-def needs_runc() -> None:
-    """The test is skipped where a part is missing; under CI=true it fails."""
-    missing = [name for name in ("runc", "busybox") if shutil.which(name) is None]
+def needs_runc(*others: str) -> None:
+    """The test is skipped where a part is missing, the programs `others` among them; under CI=true
+    it fails."""
+    missing = [name for name in ("runc", "busybox", *others) if shutil.which(name) is None]
     if os.geteuid() == 0 and not missing:
         return
     reason = f"no {', '.join(missing)}" if missing else "runc needs root"

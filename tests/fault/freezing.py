@@ -38,12 +38,12 @@ FOLDERS = ("passed", "ordered", "frozen")
 
 def subject_of(job: Job) -> str:
     """What a test knows before there is the job: its type, and its container; of a copy the
-    source, and of what is taken in the directory's name."""
+    source, and of a new one the directory's name or the image."""
     about = job.container_id
     if job.type is JobType.COPY:
         about = str(job.source_container_id)
     if job.type is JobType.CREATE:
-        about = os.path.basename(str(job.params["source_path"]))
+        about = os.path.basename(str(job.params.get("source_path") or job.params["image"]))
     return f"{job.type}-{about}"
 
 

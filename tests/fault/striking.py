@@ -11,7 +11,8 @@ from daemon.model import JobType
 from tests.acceptance.api import ENDED, Api, Json
 from tests.acceptance.cluster import Cluster
 from tests.fault.boundaries import Frozen, forget, frozen, job_about, order, passed
-from tests.fault.scenes import SCENES, Scene
+from tests.fault.scene import Scene
+from tests.fault.scenes import SCENES
 
 JOB_SECONDS = 240.0
 LOOK_SECONDS = 1.0

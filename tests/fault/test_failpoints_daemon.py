@@ -18,7 +18,8 @@ import pytest
 from tests.acceptance.cluster import Cluster, Daemon
 from tests.fault.boundaries import Frozen, freezing_cluster
 from tests.fault.disturbing import assert_clean
-from tests.fault.scenes import SCENES, Scene
+from tests.fault.scene import Scene
+from tests.fault.scenes import SCENES
 from tests.fault.striking import Tally, done, frozen_at, lanes_for, undisturbed
 
 pytestmark = pytest.mark.timeout(900)

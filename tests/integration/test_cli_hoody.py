@@ -11,7 +11,8 @@ import pytest
 
 from daemon.model import DatasetRow, Role, Status
 from daemon.states import Move
-from daemon.store import containers, datasets
+from daemon.store import containers, datasets, images
+from tests.images import image_of
 from tests.integration.command_line import Ran, environment, run
 from tests.integration.hoody_site import BROKEN, Site, site_at, with_engine
 
@@ -161,6 +162,25 @@ async def test_create_sends_what_was_given(site: Site) -> None:
     assert (made.name, made.autostart) == ("new", False)
     assert made.command == ("sh", "-c", "sleep 9")
     assert made.environment_vars == {"A": "b=c", "D": ""}
+
+
+async def test_create_from_an_image(site: Site) -> None:
+    """Anybody may; what is said where it is not to be had names the next command."""
+    async with site.world.db.write() as tx:
+        for alias, price_cents in (("debian/12", 0), ("gold/1", 5)):
+            columns = {"guid": "1", "price_cents": price_cents}
+            await images.insert(tx, image_of(site.world.here.id, alias, **columns))
+    creating = ("containers", "create", "--project", "home", "--no-wait", "--image")
+    (await site.hoody(*creating, "debian/12")).good()
+    made = await site.world.stored((await site.world.the_job()).container_id)
+    assert made is not None
+    assert made.container_image == "debian/12"
+    ran = await site.hoody(*creating, "none")
+    assert (ran.code, "hoody images list" in ran.err) == (3, True)
+    ran = await site.hoody(*creating, "gold/1")
+    assert (ran.code, "hoody images purchase" in ran.err) == (3, True)
+    for both in ((), ("--image", "debian/12", "--source-path", "/srv")):
+        assert (await site.hoody(*creating[:4], *both)).code == 2
 
 
 async def test_create_names_what_it_makes_or_the_key_that_forbids_it(site: Site) -> None:

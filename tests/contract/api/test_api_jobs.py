@@ -50,6 +50,20 @@ async def test_a_job(api: Api) -> None:
     assert data["started_at"].endswith("Z")
 
 
+async def test_what_a_server_does_by_itself_is_for_admins(api: Api) -> None:
+    web = await api.world.container("web")
+    own = {"container_id": new_id(), "user_id": web.server_id}
+    made = await api.world.job(web, JobType.PRESPAWN, **own)
+    for path in ("/jobs", "/jobs?type=prespawn"):
+        assert (await api.get(path)).data["jobs"] == []
+        (seen,) = (await api.get(path, token=api.world.admin)).data["jobs"]
+        assert seen["id"] == made.id
+    assert (await api.get(f"/jobs/{made.id}")).refusal == (404, "RESOURCE_NOT_FOUND")
+    cancel = f"/jobs/{made.id}/cancel"
+    assert (await api.post(cancel)).refusal == (404, "RESOURCE_NOT_FOUND")
+    assert (await api.post(cancel, token=api.world.admin)).status == 200
+
+
 async def test_list(api: Api) -> None:
     first, second = await api.world.container("one"), await api.world.container("two")
     copy = await api.world.job(first, JobType.COPY)

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from daemon.model import Container, Job, JobType, Status, UserSnapshot, new_id, now
+from daemon.model import Container, Job, JobState, JobType, Status, UserSnapshot, new_id, now
 from daemon.store import user_snapshots
+from tests.contract.engine.depot import Depot
 from tests.engine_world import Place, World
 
 
@@ -63,6 +64,25 @@ async def create(world: World) -> Errand:
     made = await world.add(f"web-{new_id()}")
     params = {"source_path": str(world.tree)}
     return await _first_life(world, await world.queue(JobType.CREATE, made, params=params), "first")
+
+
+async def create_on(world: World, place: Place) -> Errand:
+    """From an image of its own."""
+    _, job = await (await Depot.of(world)).begin(place)
+    return await _first_life(world, job, "first")
+
+
+async def prespawn(world: World) -> Errand:
+    depot = await Depot.of(world, prespawn=True)
+    (job,) = await depot.queue_missing(world.there)
+
+    async def done() -> None:
+        assert await depot.holder(world.there) is not None
+
+    async def undone() -> None:
+        assert (await world.job(job.id)).state is JobState.CANCELLED
+
+    return Errand(job, done, undone)
 
 
 async def copy_to(world: World, place: Place) -> Errand:
@@ -174,6 +194,8 @@ async def delete(world: World) -> Errand:
 
 ERRANDS: dict[str, Begin] = {
     "create": create,
+    "create here": lambda world: create_on(world, world.here),
+    "create there": lambda world: create_on(world, world.there),
     "copy here": lambda world: copy_to(world, world.here),
     "copy there": lambda world: copy_to(world, world.there),
     "sync here": lambda world: sync_on(world, world.here),
@@ -187,4 +209,5 @@ ERRANDS: dict[str, Begin] = {
     "stop": lambda world: power(world, JobType.STOP),
     "restart": lambda world: power(world, JobType.RESTART),
     "delete": delete,
+    "prespawn": prespawn,
 }

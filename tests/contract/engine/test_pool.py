@@ -92,7 +92,8 @@ async def test_a_pool_of_two_has_a_third_worker_that_no_transfer_gets(
 
 
 def test_a_job_that_brings_something_is_not_short() -> None:
-    assert {JobType.CREATE, JobType.COPY, JobType.SYNC} == ALL - SHORT
+    bringing = {JobType.CREATE, JobType.COPY, JobType.SYNC, JobType.PRESPAWN}
+    assert bringing == ALL - SHORT
 
 
 @pytest.mark.parametrize(

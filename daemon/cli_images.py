@@ -7,10 +7,12 @@ import os
 import re
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
 
+from daemon import money
 from daemon.actions import image_adding
 from daemon.actions.image_adding import Wanted
 from daemon.cli_common import config_option
@@ -32,7 +34,6 @@ TAGS_MAX = 50
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._/-]{0,99}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-_PRICE = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,2}))?")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEADERS = ("ID", "NAME", "OS", "RELEASE", "ARCH", "SERIAL", ">SIZE", ">PRICE", "STATE", "SERVER")
 _AS_GIVEN = ("os", "release", "variant", "description", "tags", "price_cents", "prespawn")
@@ -81,11 +82,10 @@ def _checked_tags(
 
 def _cents(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
     """The cents in decimal text."""
-    found = _PRICE.fullmatch(value)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is no price: at most nine digits and two decimals")
-    units, decimals = found.groups()
-    return int(units) * 100 + int((decimals or "").ljust(2, "0"))
+    with suppress(ValueError):
+        if (cents := money.cents_of(value)) >= 0:
+            return cents
+    raise click.BadParameter(f"{value!r} is no price: at most nine digits and two decimals")
 
 
 def _icon(_context: click.Context, _parameter: click.Parameter, value: str | None) -> bytes | None:
@@ -227,7 +227,7 @@ async def _set_public(tx: Tx, named: str, public: bool) -> None:
 
 
 def _row(one: Image, server_name: str) -> list[str]:
-    price = f"{one.price_cents // 100}.{one.price_cents % 100:02d}" if one.price_cents else "free"
+    price = money.text(one.price_cents) if one.price_cents else "free"
     described = [one.os, one.release, one.architecture, one.serial]
     size = output.size(one.size_bytes)
     return [one.id, one.alias, *described, size, price, _state(one), server_name]

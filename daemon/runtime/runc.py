@@ -184,9 +184,12 @@ class Runc:
         controllers = _controllers()
         for name in bundle.unheld(container, controllers):
             log.warning("this machine cannot hold a limit", container_id=container.id, limit=name)
-        names = await asyncio.to_thread(self._write_resolver, container.id, rootfs)
-        config = bundle.config(container, rootfs, network, names, controllers)
-        await asyncio.to_thread(self._write_bundle, container.id, dict(config))
+        try:
+            names = await asyncio.to_thread(self._write_resolver, container.id, rootfs)
+            config = bundle.config(container, rootfs, network, names, controllers)
+            await asyncio.to_thread(self._write_bundle, container.id, dict(config))
+        except OSError as error:
+            return f"what it needs cannot be written: {error}"
         argv = [sys.executable, "-m", monitor.__name__, self._root, container.id]
         try:
             said = await commands.run(

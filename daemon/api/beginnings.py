@@ -6,7 +6,7 @@ from daemon.api.access import known_server
 from daemon.api.errors import InsufficientPermissions, ResourceNotFound, ValidationFailed
 from daemon.model import Project, Server
 from daemon.model_images import Image
-from daemon.store import datasets, image_uses, images
+from daemon.store import datasets, image_owners, images
 from daemon.store.database import Tx
 
 
@@ -18,7 +18,7 @@ async def usable_image(tx: Tx, named: str, project: Project, server: Server) -> 
     it must be bought first, and ValidationFailed where it cannot come to that server.
     """
     image = await images.find(tx, named)
-    owned = image is not None and await image_uses.is_owned(tx, image.id, project.owner_id)
+    owned = image is not None and await image_owners.owns(tx, project.owner_id, image.id)
     if image is None or image.guid is None or not (image.public or owned):
         raise ResourceNotFound("Image not found", details={"image": "names no image"})
     if image.price_cents and not owned:

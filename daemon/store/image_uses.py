@@ -1,20 +1,14 @@
-"""What images are used for: who may begin containers with one, and which servers need it."""
+"""What images are used for: which servers need one."""
 
 from __future__ import annotations
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import or_, select
 
 from daemon.model_images import Image
 from daemon.store import rows
 from daemon.store.database import Tx
-from daemon.store.schema import containers, images, owned_images, servers
+from daemon.store.schema import containers, images, servers
 from transfer.model import Guid
-
-
-async def is_owned(tx: Tx, image_id: str, user_id: str) -> bool:
-    """Whether the user has imported or bought the image."""
-    owns = (owned_images.c.image_id == image_id, owned_images.c.user_id == user_id)
-    return bool((await tx.execute(select(exists().where(*owns)))).scalar())
 
 
 async def of_server(tx: Tx, server_id: str) -> list[Image]:

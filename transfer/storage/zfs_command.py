@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from transfer import command
-from transfer.errors import DatasetBusy, DatasetMissing, SnapshotMissing, TransferError
+from transfer.errors import DatasetMissing, SnapshotMissing, TransferError
 from transfer.model import Dataset, Forest, Guid, Snapshot
-from transfer.storage import zfs_busy, zfs_proc, zfs_text
+from transfer.storage import zfs_busy, zfs_proc, zfs_text, zfs_turns
 
 ASK_SECONDS = 60.0
 DEED_SECONDS = 300.0
@@ -22,12 +21,6 @@ BUSY_FIRST_SECONDS = 0.02
 NAMES_PER_COMMAND = 200
 REMEMBERED_MAX = 100_000
 LOOKS_MAX = 3
-# zfs-fuse tells its listener of a new mount by two writes to one pipe. Those of two mounts at once
-# may mix, and then none of that daemon's mounts ever answers again (its zfsfuse_newfs, seen).
-MOUNTING = ("clone", "create", "mount")
-FUSE_DIRECTORY = "/run/zfs"
-MOUNTING_SECONDS = 120
-_HELD_OFF = 75  # no exit status of `zfs`
 
 
 class Zfs:
@@ -54,8 +47,9 @@ class Zfs:
         return f"{self.name(snapshot.dataset)}@{snapshot.name}"
 
     async def ask(self, *arguments: str) -> command.Output:
-        """One `zfs` command, whatever its exit status."""
-        return await command.run(["zfs", *arguments], deadline_seconds=ASK_SECONDS)
+        """One `zfs` command, whatever its exit status. Raises DatasetBusy where it does not get
+        its turn."""
+        return await _done(["zfs", *arguments], ASK_SECONDS)
 
     async def do(self, *arguments: str, harmless: Sequence[str] = ()) -> None:
         """One `zfs` command that must succeed, or say nothing but what is harmless.
@@ -65,7 +59,7 @@ class Zfs:
         """
         pause_seconds = BUSY_FIRST_SECONDS
         for attempt in range(1, BUSY_TRIES + 1):
-            output = await _done(["zfs", *arguments])
+            output = await _done(["zfs", *arguments], DEED_SECONDS)
             if zfs_text.only_says(output, *harmless):
                 return
             error = zfs_text.failure(output)
@@ -226,18 +220,12 @@ class Zfs:
             self._names[snapshot.guid] = self.snapshot_name(snapshot)
 
 
-async def _done(argv: Sequence[str]) -> command.Output:
-    """What became of a deed; one that mounts holds off what else would mount on this machine,
-    where zfs-fuse may be what runs. It is `flock` that takes the lock and `zfs` that keeps it, for
-    as long as it lives, for we may be killed while the daemon still mounts."""
-    alone: list[str] = []
-    if argv[1] in MOUNTING and os.access(FUSE_DIRECTORY, os.W_OK):
-        waits = ["--timeout", str(MOUNTING_SECONDS), "--conflict-exit-code", str(_HELD_OFF)]
-        alone = ["flock", *waits, os.path.join(FUSE_DIRECTORY, "hoody-mounting.lock")]
-    output = await command.run([*alone, *argv], deadline_seconds=DEED_SECONDS)
-    if alone and output.status == _HELD_OFF:
-        raise DatasetBusy(f"another mount has not ended within {MOUNTING_SECONDS} s")
-    return replace(output, argv=tuple(argv))
+async def _done(argv: Sequence[str], deadline_seconds: float) -> command.Output:
+    """What became of a command, in its turn."""
+    output = await command.run(zfs_turns.in_turn(argv), deadline_seconds=deadline_seconds)
+    output = replace(output, argv=tuple(argv))
+    zfs_turns.check(output)
+    return output
 
 
 def _portions(names: list[str], size: int) -> Iterator[list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from transfer import command
 from transfer.errors import DatasetMissing, SnapshotMissing, SourceChanged, TransferError
 from transfer.model import Step
-from transfer.storage import zfs_text
+from transfer.storage import zfs_text, zfs_turns
 from transfer.storage.zfs_command import Zfs
 from transfer.storage.zfs_features import Features
 
@@ -52,10 +52,11 @@ class ZfsSender:
     async def send(self, step: Step) -> AsyncGenerator[bytes, None]:
         """As `Storage.send`."""
         argv = await self._send_argv(step)
-        async with command.reading(argv) as child:
+        async with command.reading(zfs_turns.in_turn(argv)) as child:
             while block := await child.read():
                 yield block
             output = await child.finish()
+        zfs_turns.check(output)
         if output.status != 0:
             raise _moved_or(zfs_text.failure(output))
 

@@ -2,7 +2,7 @@
 
 - Mounts: it tells its listener of a new one by two writes to one pipe. Those of two at once may
   mix, and then none of that daemon's mounts ever answers again (its zfsfuse_newfs, seen).
-- A promote and what has the snapshots in hand that it takes over: the promote keeps the pool's
+- In a pool, a promote and what has the snapshots in hand that it takes over: it keeps the pool's
   configuration while it waits for them, `hold` and others keep them while they wait for the
   transaction group, and that waits for the configuration: for ever (dsl_dataset_promote and
   dsl_dataset_user_hold of pool version 23, seen). A `send` has them in hand until it ends.
@@ -14,6 +14,7 @@ killed while the daemon still does what it was told.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 from transfer import command
@@ -36,12 +37,15 @@ def in_turn(argv: Sequence[str]) -> list[str]:
     if not os.access(FUSE_DIRECTORY, os.W_OK):
         return list(argv)
     verb = argv[1]
+    of_pool = "promoting-" + re.split("[/@]", argv[-1])[0]
     if verb in _MOUNTING:
         turns += _lock("mounting", _WAIT_SECONDS)
-    if verb in _IN_HAND:
-        turns += _lock("promoting", _WAIT_SECONDS, "--shared")
+    if verb in _IN_HAND and "-t" not in argv:  # zfs-fuse knows no tokens
+        # A send ends with its reader: nothing of it is left to the daemon.
+        alone = ("--no-fork",) if verb == "send" else ()
+        turns += _lock(of_pool, _WAIT_SECONDS, "--shared", *alone)
     if verb in _PROMOTING:
-        turns += _lock("promoting", _PROMOTE_WAIT_SECONDS)
+        turns += _lock(of_pool, _PROMOTE_WAIT_SECONDS)
     return [*turns, *argv]
 
 
@@ -52,5 +56,5 @@ def check(output: command.Output) -> None:
 
 
 def _lock(name: str, seconds: int, *options: str) -> list[str]:
-    waits = ["--timeout", str(seconds), "--conflict-exit-code", str(HELD_OFF), "--no-fork"]
+    waits = ["--timeout", str(seconds), "--conflict-exit-code", str(HELD_OFF)]
     return ["flock", *options, *waits, os.path.join(FUSE_DIRECTORY, f"hoody-{name}.lock")]
